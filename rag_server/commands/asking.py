@@ -1,0 +1,144 @@
+"""`rag-server search` and `ask`: clients of the running server, or of one started for the moment."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import httpx
+from rich.console import Console
+
+from rag_server.commands.serving import temporary_server
+from rag_server.config import Settings
+from rag_server.errors import EngineUnavailableError, RagServerError
+from rag_server.protocols import Json
+from rag_server.services import read_address
+
+POLL_S = 0.5
+# Loading the embedding model and a model for the engine takes minutes on a slow machine.
+TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+
+
+async def run_search(settings: Settings, query: str, *, collection: str, k: int, as_json: bool) -> None:
+    """Print the best passages."""
+    async with _client(settings, with_engine=False) as client:
+        path = f"/v1/vector_stores/{quote(collection, safe='')}/search"
+        page = _checked(await client.post(path, json={"query": query, "max_num_results": k}))
+    if as_json:
+        print(json.dumps(page["data"], ensure_ascii=False, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for rank, result in enumerate(page["data"], start=1):
+        console.print(f"[bold]{rank}. {_escaped(result['rag']['title'] or result['filename'])}[/bold]  {result['score']:.4f}")
+        console.print(
+            _escaped(f"   {result['filename']}, characters {result['rag']['start']}–{result['rag']['end']}"), style="dim"
+        )
+        console.print(_escaped("   " + " ".join(result["content"][0]["text"].split())[:400]))
+    if not page["data"]:
+        print("nothing found", file=sys.stderr)
+
+
+async def run_ask(settings: Settings, question: str, *, collection: str, as_json: bool) -> None:
+    """Print the answer as it is written, then what it rests on."""
+    async with _client(settings, with_engine=True) as client:
+        await _wait_ready(client)
+        body = {"model": f"rag/{collection}", "messages": [{"role": "user", "content": question}], "stream": True}
+        answer, rag = await _stream(client, body, shown=not as_json)
+    if as_json:
+        print(json.dumps({"answer": answer, **rag}, ensure_ascii=False, indent=2))
+    else:
+        _print_citations(rag)
+
+
+@contextlib.asynccontextmanager
+async def _client(settings: Settings, *, with_engine: bool) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of the server that runs on this data directory, or of a temporary one."""
+    address = read_address(settings.data_dir)
+    if address is not None and await _answers(address):
+        async with httpx.AsyncClient(base_url=address, timeout=TIMEOUT, trust_env=False) as client:
+            yield client
+        return
+    if with_engine:
+        print("no server is running: starting one for this question (`rag-server serve` keeps one ready)", file=sys.stderr)
+    async with (
+        temporary_server(settings, with_engine=with_engine) as url,
+        httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False) as client,
+    ):
+        while not await _answers(url):
+            await asyncio.sleep(POLL_S / 10)
+        yield client
+
+
+async def _answers(address: str) -> bool:
+    try:
+        async with httpx.AsyncClient(base_url=address, timeout=2.0, trust_env=False) as client:
+            return (await client.get("/health")).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+async def _wait_ready(client: httpx.AsyncClient) -> None:
+    """Return once questions are answered, showing what is still missing."""
+    with Console(stderr=True).status("starting") as status:
+        while missing := (await client.get("/ready")).json()["missing"]:
+            if "not installed" in missing.get("engine", ""):
+                raise EngineUnavailableError(missing["engine"])
+            status.update("; ".join(_escaped(detail) for detail in missing.values()))
+            await asyncio.sleep(POLL_S)
+
+
+async def _stream(client: httpx.AsyncClient, body: Json, *, shown: bool) -> tuple[str, Json]:
+    """Return the answer and its merged `rag` object, writing the answer out while it comes if `shown`."""
+    answer = ""
+    rag: Json = {}
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        if response.status_code != 200:
+            await response.aread()
+            _checked(response)
+        async for line in response.aiter_lines():
+            data = line.removeprefix("data: ")
+            if not line.startswith("data: ") or data == "[DONE]":
+                continue
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise RagServerError(chunk["error"]["message"])
+            rag |= chunk.get("rag", {})
+            for choice in chunk["choices"]:
+                piece = choice["delta"].get("content") or ""
+                answer += piece
+                if shown:
+                    print(piece, end="", flush=True)
+    if shown:
+        print()
+    return answer, rag
+
+
+def _print_citations(rag: Json) -> None:
+    passages = {passage["id"]: passage for passage in rag["passages"]}
+    console = Console(highlight=False, soft_wrap=True)
+    for citation in rag["citations"]:
+        passage = passages[citation["passage_id"]]
+        mark = f"[{citation['number']}]" if citation["number"] else "[·]"
+        if citation["verified"]:
+            where = f"{passage['filename']}, characters {citation['start']}–{citation['end']}"
+            console.print(_escaped(f"\n{mark} {where}"), style="bold")
+            console.print(_escaped(f"    “{' '.join(citation['quote'].split())}”"))
+        else:
+            console.print(
+                _escaped(f"\n{mark} {passage['filename']}: not verified, the passage does not say this"), style="yellow"
+            )
+    if not rag["citations"]:
+        console.print("\nNo sentence of this answer is supported by the passages that were found.", style="yellow")
+
+
+def _checked(response: httpx.Response) -> Json:
+    body: Json = response.json()
+    if response.status_code != 200:
+        raise RagServerError(body["error"]["message"])
+    return body
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

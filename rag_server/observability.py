@@ -1,0 +1,54 @@
+"""Structured logs on stderr, Prometheus metrics, and a timer per stage."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+STAGE_SECONDS = Histogram("rag_stage_seconds", "Time spent in a stage of a query.", ["stage"], buckets=BUCKETS_S)
+REQUESTS = Counter("rag_requests_total", "HTTP requests.", ["method", "route", "status"])
+PASSAGES_DROPPED = Counter("rag_prompt_passages_dropped_total", "Passages left out because the prompt was full.")
+CITATIONS = Counter("rag_citations_total", "Citations sent.", ["verified"])
+CACHE_LOOKUPS = Counter("rag_cache_lookups_total", "Cache lookups.", ["outcome"])
+CHUNKS_INDEXED = Counter("rag_chunks_indexed_total", "Chunks stored by this process.")
+
+
+class StageTimer:
+    """Measures the stages of one request, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.timings_ms: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block as stage `name`, also when it fails."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed_s = time.perf_counter() - started
+            self.timings_ms[name] = round(elapsed_s * 1000, 3)
+            STAGE_SECONDS.labels(name).observe(elapsed_s)
+
+
+def configure_logging(*, level: str = "info") -> None:
+    """Send logs to stderr: coloured lines on a terminal, one JSON object per line elsewhere."""
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,148 @@
+"""Every seam between the stages. Classes fit these by shape; nothing inherits from them."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Protocol
+
+from rag_server.types import Cursor, Hit, LogPage, Passage, Query, Vectors, VectorStore
+
+# An OpenAI wire object, handed through without being understood in full.
+Json = dict[str, Any]
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors; queries and passages may be treated differently."""
+
+    @property
+    def model_id(self) -> str:
+        """The name that a vector store remembers; equal names must mean equal vectors."""
+
+    @property
+    def dimension(self) -> int:
+        """The number of columns of every vector."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The number of tokens of a text that are read; the rest would be cut off."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return one row per query."""
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return one row per passage."""
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return the character span of every token of `text`, in order, special tokens left out."""
+
+
+class ChunkLog(Protocol):
+    """The part of the truth store that derived indexes follow."""
+
+    def head(self, vector_store: VectorStore) -> Cursor:
+        """Return the cursor of the newest chunk and deletion."""
+
+    def read(self, vector_store: VectorStore, after: Cursor, limit: int) -> LogPage:
+        """Return at most `limit` chunks after the cursor and, once no chunk is left, the deletions; one consistent view."""
+
+
+class PassageStore(Protocol):
+    """The part of the truth store that a query needs."""
+
+    def passages(self, hits: Sequence[Hit]) -> list[Passage]:
+        """Return the passages of `hits` in their order, ranked from 1; hits deleted meanwhile are left out."""
+
+
+class DerivedIndex(Protocol):
+    """An index that can be rebuilt from the log at any time."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far the log has been applied."""
+
+    def apply(self, page: LogPage) -> None:
+        """Apply the next page of the log."""
+
+    def save(self) -> None:
+        """Make what was applied durable, so that the next start need not replay it."""
+
+
+class VectorIndex(DerivedIndex, Protocol):
+    """Nearest neighbours by inner product."""
+
+    def search(self, vector: Vectors, k: int) -> list[Hit]:
+        """Return up to `k` chunks, nearest first; `vector` is one row."""
+
+
+class LexicalIndex(DerivedIndex, Protocol):
+    """Best matches by BM25."""
+
+    def search(self, text: str, k: int) -> list[Hit]:
+        """Return up to `k` chunks, best first; any text is a valid query."""
+
+
+class Indexes(Protocol):
+    """The derived indexes of every vector store, as fresh as the truth at the time of the call."""
+
+    def vectors(self, vector_store: VectorStore) -> VectorIndex:
+        """Return the vector index after it has caught up with the log."""
+
+    def lexical(self, vector_store: VectorStore) -> LexicalIndex:
+        """Return the lexical index after it has caught up with the log."""
+
+
+class Retriever(Protocol):
+    """Finds candidates."""
+
+    async def retrieve(self, query: Query, k: int) -> list[Hit]:
+        """Return up to `k` chunks of the query's vector stores, best first, each once."""
+
+
+class Reranker(Protocol):
+    """Orders candidates anew."""
+
+    async def rerank(self, query: str, passages: Sequence[Passage]) -> list[Passage]:
+        """Return every passage exactly once, best first, with `rank` set anew."""
+
+
+class Engine(Protocol):
+    """A language model behind the OpenAI protocol. Bodies and answers pass through untouched."""
+
+    async def models(self) -> list[Json]:
+        """Return the engine's own model objects."""
+
+    async def default_model(self) -> str:
+        """Return the id of the model that answers when none is named."""
+
+    async def chat(self, body: Json) -> Json:
+        """Return the completion of a chat request."""
+
+    def stream_chat(self, body: Json) -> AsyncGenerator[Json, None]:
+        """Yield the chunks of a streamed chat request; closing the iterator ends the engine's work."""
+
+    async def count_tokens(self, model: str, messages: Sequence[Json]) -> int:
+        """Return the prompt's length in the model's own tokens, chat template included."""
+
+    async def context_length(self, model: str) -> int:
+        """Return how many tokens of prompt and answer together fit."""
+
+
+class Cache(Protocol):
+    """Holds what may be lost. Unreachable means a miss, never an error."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value, or None."""
+
+    async def set(self, key: str, value: bytes, ttl_s: int) -> None:
+        """Keep the value for at most `ttl_s` seconds."""
+
+
+class Progress(Protocol):
+    """Told about the advance of indexing."""
+
+    def started(self, num_files: int, total_bytes: int) -> None:
+        """The work is known: so many files, so many bytes."""
+
+    def read_bytes(self, num_bytes: int) -> None:
+        """So many bytes of the total are read by now."""
+
+    def stored_chunks(self, num_chunks: int) -> None:
+        """So many more chunks are stored durably."""

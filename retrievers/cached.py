@@ -1,0 +1,37 @@
+"""Remembers what another retriever found, for as long as nothing changes in the vector stores that were searched."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from rag_server.protocols import Cache, ChunkLog, Retriever
+from rag_server.types import Hit, Query
+
+KEEP_S = 3600
+
+
+class CachedRetriever:
+    """Keys on the head of each vector store's log, so that an answer from before a change can never be found again."""
+
+    def __init__(self, inner: Retriever, *, cache: Cache, key: Callable[..., str], log: ChunkLog, name: str) -> None:
+        """Wrap `inner`; `name` tells retrievers and models apart that would find different passages."""
+        self._inner = inner
+        self._cache = cache
+        self._key = key
+        self._log = log
+        self._name = name
+
+    async def retrieve(self, query: Query, k: int) -> list[Hit]:
+        """Return what `inner` finds, or found."""
+        heads = await asyncio.to_thread(lambda: [self._log.head(store) for store in query.vector_stores])
+        generations = [
+            [store.id, store.embedding_id, head.chunk_id, head.deletion_id]
+            for store, head in zip(query.vector_stores, heads, strict=True)
+        ]
+        key = self._key("hits", retriever=self._name, generations=generations, query=query.text, k=k)
+        remembered = await self._cache.get(key)
+        if remembered is not None:
+            return [Hit(chunk_id, score) for chunk_id, score in json.loads(remembered)]
+        hits = await self._inner.retrieve(query, k)
+        await self._cache.set(key, json.dumps([[hit.chunk_id, hit.score] for hit in hits]).encode(), KEEP_S)
+        return hits
