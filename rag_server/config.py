@@ -102,7 +102,12 @@ class ReorderSettings(_Section):
 class PromptSettings(_Section):
     """What the engine is given."""
 
-    num_passages: int = Field(5, ge=1, le=200, description="Passages put into the prompt, as far as they fit.")
+    num_passages: int | None = Field(
+        None,
+        ge=1,
+        le=200,
+        description="Passages put into the prompt, as far as they fit. Unset: 10, or 3 for the packaged model.",
+    )
     answer_tokens: int = Field(512, ge=1, description="Tokens kept free for the answer when a request sets no max_tokens.")
 
 

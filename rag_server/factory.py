@@ -70,6 +70,7 @@ def build_engine_child(settings: Settings) -> "VllmProcess | None":
 def build_engine(settings: Settings, child: "VllmProcess | None") -> "OpenAIHttpEngine":
     """Return the client of the configured endpoint or of the child."""
     from rag_server.engines.openai_http import OpenAIHttpEngine
+    from rag_server.engines.smollm2_weights import REQUEST_DEFAULTS
 
     key = settings.engine.api_key
     return OpenAIHttpEngine(
@@ -79,7 +80,13 @@ def build_engine(settings: Settings, child: "VllmProcess | None") -> "OpenAIHttp
         context_length=settings.engine.context_length,
         # For a child, the setting names a folder and the child serves it under the folder's name.
         model=settings.engine.model if child is None else None,
+        request_defaults=REQUEST_DEFAULTS if uses_packaged_model(settings) else None,
     )
+
+
+def uses_packaged_model(settings: Settings) -> bool:
+    """Return whether answers come from the packaged SmolLM2, which loses itself in prompts that others read with ease."""
+    return settings.engine.base_url is None and settings.engine.model is None
 
 
 def build_cache(settings: Settings) -> "tuple[RedisCache, ValkeyProcess | None]":
@@ -147,7 +154,7 @@ def default_options(settings: Settings) -> RagOptions:
         num_candidates=settings.retrieve.num_candidates,
         rerank=settings.rerank.kind,
         reorder=settings.reorder.kind,
-        num_passages=settings.prompt.num_passages,
+        num_passages=settings.prompt.num_passages or (3 if uses_packaged_model(settings) else 10),
     )
 
 

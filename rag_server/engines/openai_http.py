@@ -39,6 +39,7 @@ class OpenAIHttpEngine:
         timeout_s: float = 600.0,
         context_length: int | None = None,
         model: str | None = None,
+        request_defaults: Json | None = None,
     ) -> None:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
@@ -48,6 +49,7 @@ class OpenAIHttpEngine:
         self._base_url = base_url
         self._configured_context_length = context_length
         self._configured_model = model
+        self._request_defaults = request_defaults or {}
         self._counts_tokens = True
         self._known_models: tuple[float, list[Json]] = (0.0, [])
 
@@ -75,7 +77,7 @@ class OpenAIHttpEngine:
 
     async def chat(self, body: Json) -> Json:
         """Return the completion of a chat request."""
-        return await self._request("POST", self._v1("/chat/completions"), body)
+        return await self._request("POST", self._v1("/chat/completions"), {**self._request_defaults, **body})
 
     async def stream_chat(self, body: Json) -> AsyncGenerator[Json, None]:
         """Yield the chunks of a streamed chat request; closing the iterator ends the engine's work.
@@ -84,7 +86,7 @@ class OpenAIHttpEngine:
             EngineUnavailableError: Nothing was streamed, and further tries did not help.
             EngineProtocolError: The stream broke off; it is never tried again, since a part of it was already handed on.
         """
-        response = await self._send("POST", self._v1("/chat/completions"), body, stream=True)
+        response = await self._send("POST", self._v1("/chat/completions"), {**self._request_defaults, **body}, stream=True)
         try:
             async with aclosing(_events(response)) as events:
                 async for event in events:

@@ -3,22 +3,22 @@
 import secrets
 import time
 
-from sqlalchemy import Connection, Row, Select, func, insert, or_, select
+from sqlalchemy import Connection, func, insert, or_, select
 
 from rag_server.errors import EmbeddingMismatchError, InvalidRequestError, NotFoundError
 from rag_server.store import schema
 from rag_server.store.database import Database
 from rag_server.types import VectorStore
 
-_VectorStoreRow = tuple[str, str, int, int, str, int]
 _COLUMNS = (
     schema.vector_stores.c.id,
     schema.vector_stores.c.name,
     schema.vector_stores.c.created_at,
     schema.vector_stores.c.embedding_id,
-    schema.embeddings.c.model,
+    schema.embeddings.c.model.label("embedding_model"),
     schema.embeddings.c.dimension,
 )
+_SELECT = select(*_COLUMNS).select_from(schema.vector_stores.join(schema.embeddings))
 
 
 class VectorStores:
@@ -30,8 +30,8 @@ class VectorStores:
     def list(self) -> list[VectorStore]:
         """Return every vector store, oldest first."""
         with self._database.read() as connection:
-            rows = connection.execute(_select().order_by(schema.vector_stores.c.created_at, schema.vector_stores.c.name))
-            return [_vector_store(row) for row in rows]
+            query = _SELECT.order_by(schema.vector_stores.c.created_at, schema.vector_stores.c.name)
+            return [VectorStore(**row) for row in connection.execute(query).mappings()]
 
     def get(self, name_or_id: str) -> VectorStore:
         """Return the vector store of that id or name.
@@ -80,14 +80,11 @@ def check_embedding(vector_store: VectorStore, embedding_model: str) -> None:
         )
 
 
-def _select() -> Select[_VectorStoreRow]:
-    return select(*_COLUMNS).select_from(schema.vector_stores.join(schema.embeddings))
-
-
 def _find(connection: Connection, name_or_id: str) -> VectorStore | None:
     table = schema.vector_stores.c
-    row = connection.execute(_select().where(or_(table.id == name_or_id, table.name == name_or_id))).one_or_none()
-    return None if row is None else _vector_store(row)
+    query = _SELECT.where(or_(table.id == name_or_id, table.name == name_or_id))
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else VectorStore(**row)
 
 
 def _create(connection: Connection, name: str, model: str, dimension: int) -> VectorStore:
@@ -103,7 +100,3 @@ def _create(connection: Connection, name: str, model: str, dimension: int) -> Ve
         insert(schema.vector_stores).values(id=made.id, name=name, created_at=made.created_at, embedding_id=embedding_id)
     )
     return made
-
-
-def _vector_store(row: Row[_VectorStoreRow]) -> VectorStore:
-    return VectorStore(row[0], row[1], row[2], row[3], row[4], row[5])
