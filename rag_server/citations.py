@@ -20,6 +20,8 @@ SUPPORT = 0.5
 # Fewer shared words than this prove nothing, however large their share.
 MIN_SHARED_WORDS = 2
 MAX_QUOTE_SENTENCES = 2
+# A shorter sentence without a mark is a heading or a word of courtesy, and claims nothing.
+MIN_CLAIM_WORDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def cite(answer: str, passages: Sequence[Passage], *, sentences: SegmentSentence
         for mark, number in marks:
             best = _best(words, quotes[number - 1], weights)
             citations.append(_citation(passages[number - 1], best, number, mark.span()))
-        if not marks:
+        if not marks and len(set(words)) >= MIN_CLAIM_WORDS:
             best = _best(words, [quote for of_passage in quotes for quote in of_passage], weights)
             if best is not None:
                 citations.append(_citation(best.passage, best, None, _trimmed(answer, start, end)))

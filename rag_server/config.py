@@ -106,7 +106,7 @@ class PromptSettings(_Section):
         None,
         ge=1,
         le=200,
-        description="Passages put into the prompt, as far as they fit. Unset: 10, or 3 for the packaged model.",
+        description="Passages put into the prompt if they fit. Unset: 10, or 3 for the packaged model.",
     )
     answer_tokens: int = Field(512, ge=1, description="Tokens kept free for the answer when a request sets no max_tokens.")
 

@@ -33,7 +33,8 @@ from rag_server.api.app import create_app  # noqa: E402
 from rag_server.commands.indexing import ingest_files  # noqa: E402
 from rag_server.commands.progress import IndexingBar  # noqa: E402
 from rag_server.config import NOT_SETTINGS, Settings, load_settings  # noqa: E402
-from rag_server.engines.scripted import Script, create_app as create_scripted_app  # noqa: E402
+from rag_server.engines.scripted import Script  # noqa: E402
+from rag_server.engines.scripted import create_app as create_scripted_app
 from rag_server.protocols import Embedder  # noqa: E402
 from rag_server.services import Services  # noqa: E402
 

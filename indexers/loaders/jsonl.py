@@ -112,7 +112,7 @@ def _string(value: object, key: str) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value
+        return clean(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise DocumentError(f"the field '{key}' is not a string")

@@ -25,9 +25,8 @@ class ValkeyProcess:
     @property
     def url(self) -> str | None:
         """Return the server's address, or None while it does not run."""
-        if self._folder is None or self._child is None or self._child.exit_status() is not None:
-            return None
-        return f"unix://{self._socket}"
+        running = self._child is not None and self._child.exit_status() is None and self._socket.exists()
+        return f"unix://{self._socket}" if running else None
 
     def start(self) -> None:
         """Start the server; it takes connections a moment later."""

@@ -35,7 +35,7 @@ class Script:
 
 @dataclass(slots=True)
 class Stats:
-    """What the engine has seen: `aborted` counts streams that the client left."""
+    """What the engine has seen: `aborted` counts answers that the client did not wait for."""
 
     requests: int = 0
     finished: int = 0
@@ -85,8 +85,9 @@ class ScriptedEngine:
         answer = _Answer(body, tuple(tokens[:limit]), finish_reason, prompt_tokens, f"chatcmpl-{self.stats.requests}")
         if body.get("stream"):
             return StreamingResponse(self._stream(answer), media_type="text/event-stream")
-        await asyncio.sleep(self.script.time_to_first_token_s + len(answer.tokens) * self._token_s)
-        self.stats.finished += 1
+        completed = await _stays(request, self.script.time_to_first_token_s + len(answer.tokens) * self._token_s)
+        self.stats.finished += completed
+        self.stats.aborted += not completed
         return JSONResponse(answer.completion())
 
     @property
@@ -163,7 +164,7 @@ def scripted_answer(messages: Sequence[dict[str, object]]) -> str:
         return f"You said: {question.group(1) if question else last}"
     asked = set(WORD.findall(question.group(1).lower()))
     number, text = max(passages, key=lambda passage: len(asked & set(WORD.findall(passage[1].lower()))))
-    sentences = re.split(r"(?<=[.!?])\s+", text.strip())
+    sentences = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
     best = max(sentences, key=lambda sentence: len(asked & set(WORD.findall(sentence.lower()))))
     return f"{best} [{number}]"
 
@@ -190,6 +191,18 @@ def create_app(script: Script) -> Starlette:
 def run(script: Script, *, host: str, port: int) -> None:
     """Serve until the process is ended."""
     uvicorn.run(create_app(script), host=host, port=port, log_level="warning")
+
+
+async def _stays(request: Request, seconds: float) -> bool:
+    """Wait; return False as soon as the client goes away."""
+    gone = asyncio.ensure_future(_disconnected(request))
+    await asyncio.wait({gone}, timeout=seconds)
+    return gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
 
 
 def _texts(body: dict[str, object]) -> Iterator[str]:

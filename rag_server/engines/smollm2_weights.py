@@ -20,7 +20,7 @@ MODEL_NAME = "smollm2-135m-instruct"
 # the words of the prompt, which are the answer; and it may not find its end, which vLLM's default for max_tokens sets then.
 GENERATION_DEFAULTS = {"do_sample": False, "temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 256}
 
-# Likewise, for what cannot stand in a generation config: counted over the answer only, it breaks loops without touching the prompt.
+# What cannot stand in a generation config: this penalty counts the answer only, so it breaks loops and spares the prompt.
 REQUEST_DEFAULTS = {"frequency_penalty": 0.3}
 
 

@@ -147,10 +147,10 @@ def test_broken_gzip_is_reported_after_the_rows_before_it(tmp_path: Path, damage
     """The error names the file and is a DocumentError, although gzip's own is an OSError."""
     whole = gzip.compress(b"".join(b'{"text": "row %d"}\n' % number for number in range(50_000)))
     path = tmp_path / "corpus.jsonl.gz"
-    middle = len(whole) // 2
-    garbled = whole[:middle] + b"\xff" * 50 + whole[middle + 50 :]
+    garbled = whole + whole[:10] + b"\xff" * 50
     checksum = whole[:-8] + bytes(8)
-    path.write_bytes({"cut": whole[:middle], "garbled": garbled, "checksum": checksum, "not gzip": b"plain"}[damage])
+    cut = whole[: len(whole) // 2]
+    path.write_bytes({"cut": cut, "garbled": garbled, "checksum": checksum, "not gzip": b"plain"}[damage])
     rows: list[Document | DocumentError] = []
     with pytest.raises(DocumentError, match=r"corpus\.jsonl\.gz is not a readable gzip file \("):
         rows.extend(jsonl.load(path, _ignore))
