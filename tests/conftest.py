@@ -21,24 +21,24 @@ CONNECTIONS = Path(tempfile.mkdtemp(prefix="rag-test-")) / "refused-connections"
 # Before anything is imported that could read them.
 for name in [name for name in os.environ if name.startswith("RAG_")]:
     del os.environ[name]
-os.environ["RAG_TEST_CONNECTIONS"] = str(CONNECTIONS)
+os.environ["TEST_CONNECTIONS_FILE"] = str(CONNECTIONS)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH")]))
 os.environ["HF_HUB_OFFLINE"] = "1"
 _spec = importlib.util.spec_from_file_location("guard", GUARD / "sitecustomize.py")
-assert _spec is not None and _spec.loader is not None
+assert _spec is not None
+assert _spec.loader is not None
 _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 
-from rag_server import factory  # noqa: E402
-from rag_server.api.app import create_app  # noqa: E402
-from rag_server.commands.indexing import ingest_files  # noqa: E402
-from rag_server.commands.progress import IndexingBar  # noqa: E402
-from rag_server.config import NOT_SETTINGS, Settings, load_settings  # noqa: E402
-from rag_server.engines.scripted import Script  # noqa: E402
+from rag_server import factory
+from rag_server.api.app import create_app
+from rag_server.commands.indexing import ingest_files
+from rag_server.commands.progress import IndexingBar
+from rag_server.config import Settings, load_settings
+from rag_server.engines.scripted import Script
 from rag_server.engines.scripted import create_app as create_scripted_app
-from rag_server.protocols import Embedder  # noqa: E402
-from rag_server.services import Services  # noqa: E402
+from rag_server.protocols import Embedder
+from rag_server.services import Services
 
-NOT_SETTINGS.add("RAG_TEST_CONNECTIONS")
 
 
 @pytest.fixture(scope="session", autouse=True)

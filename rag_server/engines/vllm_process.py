@@ -245,6 +245,8 @@ def _environment() -> dict[str, str]:
     }
     # Nothing of what a person asks or answers leaves the machine.
     private = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # Otherwise vLLM finds its own address by opening a socket towards a public name server.
+    private |= {"VLLM_HOST_IP": "127.0.0.1", "VLLM_LOOPBACK_IP": "127.0.0.1"}
     without_settings = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
     return {**defaults, **without_settings, **private}
 

@@ -1,7 +1,7 @@
 """Refuses every connection beyond this machine, in the tests and in each Python process that they start.
 
 It is on PYTHONPATH, so that Python runs it before anything else. Audit hooks cannot be taken off again. What was refused is
-also written to the file that RAG_TEST_CONNECTIONS names, for the case that somebody catches the error.
+also written to the file that TEST_CONNECTIONS_FILE names, for the case that somebody catches the error.
 """
 
 import ipaddress
@@ -28,10 +28,10 @@ def _audit(event: str, args: tuple) -> None:
     else:
         return
     if not _is_loopback(host):
-        with open(os.environ["RAG_TEST_CONNECTIONS"], "a") as file:
+        with open(os.environ["TEST_CONNECTIONS_FILE"], "a") as file:  # noqa: PTH123  (pathlib is too much for every start)
             file.write(f"{event} {host} by {sys.argv}\n")
         raise ConnectionRefusedError(f"the tests open no connection beyond loopback: {event} {host}")
 
 
-if "RAG_TEST_CONNECTIONS" in os.environ:
+if "TEST_CONNECTIONS_FILE" in os.environ:
     sys.addaudithook(_audit)

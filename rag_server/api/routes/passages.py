@@ -2,8 +2,9 @@
 
 import asyncio
 from html import escape
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from rag_server.answer import passage_object
@@ -11,6 +12,9 @@ from rag_server.api.deps import PassageUrlDep, ServicesDep
 from rag_server.types import Document, Passage
 
 router = APIRouter()
+
+# What a database holds.
+PassageId = Annotated[int, Path(ge=0, le=2**63 - 1)]
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -20,7 +24,7 @@ PAGE = """<!doctype html>
 
 
 @router.get("/v1/passages/{passage_id}")
-async def get_passage(passage_id: int, request: Request, services: ServicesDep, passage_url: PassageUrlDep) -> Response:
+async def get_passage(passage_id: PassageId, request: Request, services: ServicesDep, passage_url: PassageUrlDep) -> Response:
     """Return a passage; to a browser, its whole document with the passage marked."""
     passage, document = await asyncio.to_thread(services.store.passages.passage, passage_id)
     if "text/html" in request.headers.get("accept", ""):

@@ -1,0 +1,152 @@
+"""The engine client against a scripted engine and small servers that misbehave."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from rag_server.engines.openai_http import OpenAIHttpEngine
+from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
+from tests.conftest import served
+
+StartEngine = Callable[..., AbstractContextManager[str]]
+MESSAGES = [{"role": "user", "content": "one two three"}]
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[Request], Response]) -> AsyncIterator[tuple[OpenAIHttpEngine, list[dict]]]:
+    """An engine whose every endpoint gives that answer, and the bodies that it was sent."""
+    bodies: list[dict] = []
+
+    async def endpoint(request: Request) -> Response:
+        content = await request.body()
+        bodies.append({"path": request.url.path, "key": request.headers.get("authorization"), **json.loads(content or b"{}")})
+        return answer(request)
+
+    app = Starlette(routes=[Route("/{path:path}", endpoint, methods=["GET", "POST"])])
+    with served(app) as url:
+        async with aclosing(OpenAIHttpEngine(lambda: f"{url}/v1", api_key="secret")) as engine:
+            yield engine, bodies
+
+
+async def test_every_field_reaches_the_engine() -> None:
+    """A request's fields arrive as they are, unknown ones too, and the answer comes back as it is."""
+    body = {"model": "m", "messages": MESSAGES, "seed": 7, "structured_outputs": {"regex": "a+"}, "anything": [1, None]}
+    answer = {"choices": [{"index": 0, "message": {"content": "x", "surprise": 1}}]}
+    async with answering(lambda _: JSONResponse(answer)) as (engine, bodies):
+        received = await engine.chat(body)
+
+    assert received == answer
+    assert bodies == [{"path": "/v1/chat/completions", "key": "Bearer secret", **body}]
+
+
+async def test_counts_tokens_as_the_engine_does(scripted_engine: StartEngine) -> None:
+    """Where the engine counts tokens, its count is used."""
+    with scripted_engine() as url:
+        async with aclosing(OpenAIHttpEngine(lambda: url)) as engine:
+            assert await engine.count_tokens("scripted", MESSAGES) == 3
+
+
+async def test_estimates_tokens_where_the_engine_cannot_count() -> None:
+    """An endpoint without /tokenize gets an estimate that is not below the real count, and is asked only once."""
+    text = "The quick brown fox jumps over the lazy dog. " * 20
+    async with answering(lambda _: PlainTextResponse("no", status_code=404)) as (engine, bodies):
+        counts = [await engine.count_tokens("m", [{"role": "user", "content": text}]) for _ in range(2)]
+
+    assert counts[0] == counts[1] >= 20 * 10
+    assert len(bodies) == 1
+
+
+async def test_context_length_as_told_configured_or_assumed(scripted_engine: StartEngine) -> None:
+    """The context length is what is configured, else what the engine tells, else 8,192."""
+    with scripted_engine(context_length=1234) as url:
+        async with aclosing(OpenAIHttpEngine(lambda: url)) as engine:
+            assert await engine.context_length("scripted") == 1234
+            assert await engine.context_length("another") == 8192
+        async with aclosing(OpenAIHttpEngine(lambda: url, context_length=99)) as engine:
+            assert await engine.context_length("scripted") == 99
+
+
+async def test_default_model_is_configured_or_the_first(scripted_engine: StartEngine) -> None:
+    """Without a configured model the engine's first one answers."""
+    with scripted_engine() as url:
+        async with aclosing(OpenAIHttpEngine(lambda: url)) as engine:
+            assert await engine.default_model() == "scripted"
+        async with aclosing(OpenAIHttpEngine(lambda: url, model="mine")) as engine:
+            assert await engine.default_model() == "mine"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500])
+async def test_refusals_are_handed_on_untried_again(status: int) -> None:
+    """What another try cannot change is not tried again, and keeps the engine's status and body."""
+    refusal = {"error": {"message": "no", "type": "t", "param": None, "code": "c"}}
+    async with answering(lambda _: JSONResponse(refusal, status_code=status)) as (engine, bodies):
+        with pytest.raises(EngineRequestError) as caught:
+            await engine.chat({})
+
+    assert (caught.value.status, caught.value.body) == (status, refusal)
+    assert len(bodies) == 1
+
+
+async def test_overload_is_tried_three_times_and_then_told() -> None:
+    """503 is tried again; in the end the client is told when to come back, as the engine said."""
+    overload = JSONResponse({}, status_code=503, headers={"retry-after": "17"})
+    async with answering(lambda _: overload) as (engine, bodies):
+        with pytest.raises(EngineUnavailableError) as caught:
+            await engine.chat({})
+
+    assert caught.value.retry_after_s == 17
+    assert len(bodies) == 3
+
+
+async def test_broken_stream_is_never_tried_again(scripted_engine: StartEngine) -> None:
+    """A stream that breaks off after its first tokens is an error; the tokens are not streamed twice."""
+    pieces = []
+    with scripted_engine(break_after_tokens=2) as url:
+        async with aclosing(OpenAIHttpEngine(lambda: url)) as engine:
+            with pytest.raises(EngineProtocolError, match="broke off"):
+                async for chunk in engine.stream_chat({"model": "scripted", "messages": MESSAGES, "stream": True}):
+                    pieces += [choice["delta"].get("content") for choice in chunk["choices"]]
+
+    assert pieces == ["", "You", " said:"]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    ["data: nonsense\n\n", "data: [1]\n\n", 'data: {"error": {"message": "out of memory"}}\n\n', ": nothing\n\n", ""],
+)
+async def test_malformed_stream_is_a_protocol_error(stream: str) -> None:
+    """Whatever is no stream of JSON objects up to [DONE] is a named error."""
+    async with answering(lambda _: Response(stream, media_type="text/event-stream")) as (engine, _):
+        with pytest.raises(EngineProtocolError):
+            _ = [chunk async for chunk in engine.stream_chat({})]
+
+
+@pytest.mark.parametrize("content", ["", "x", "[]", '"x"'])
+async def test_malformed_answer_is_a_protocol_error(content: str) -> None:
+    """An answer that is no JSON object is a named error."""
+    async with answering(lambda _: Response(content)) as (engine, _):
+        with pytest.raises(EngineProtocolError):
+            await engine.chat({})
+
+
+async def test_unreachable_engine_is_unavailable() -> None:
+    """A port where nothing listens is a named error with the address."""
+    async with aclosing(OpenAIHttpEngine(lambda: "http://127.0.0.1:9/v1")) as engine:
+        with pytest.raises(EngineUnavailableError, match=r"127\.0\.0\.1:9"):
+            await engine.models()
+
+
+async def test_request_defaults_give_way_to_the_request() -> None:
+    """Defaults for a model fill what a request leaves open and nothing else."""
+    async with answering(lambda _: JSONResponse({})) as (engine, bodies):
+        engine._request_defaults = {"frequency_penalty": 0.3}
+        await engine.chat({})
+        await engine.chat({"frequency_penalty": 0})
+
+    assert [body["frequency_penalty"] for body in bodies] == [0.3, 0]

@@ -1,0 +1,139 @@
+"""The supervisor: with a scripted engine as its child, and once with the real vLLM."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from rag_server.engines import vllm_process
+from rag_server.engines.vllm_process import VllmProcess
+from rag_server.errors import ConfigError
+
+SCRIPTED = [sys.executable, "-m", "rag_server.cli", "scripted-engine"]
+WAIT_S = 60
+
+
+@pytest.fixture
+async def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VllmProcess]:
+    """A supervisor of a scripted engine that does not wait long between tries."""
+    monkeypatch.setattr(vllm_process, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(vllm_process, "POLL_S", 0.05)
+    process = VllmProcess(tmp_path, command=SCRIPTED)
+    yield process
+    await process.stop()
+
+
+async def ready(process: VllmProcess) -> None:
+    await asyncio.wait_for(process.wait_ready(), WAIT_S)
+
+
+async def test_child_is_warmed_up_before_it_is_ready(supervised: VllmProcess) -> None:
+    """Ready means that the child has answered a completion."""
+    supervised.start()
+    first = supervised.detail
+    await ready(supervised)
+
+    assert first != "ready"
+    async with httpx.AsyncClient() as client:
+        stats = (await client.get(supervised.base_url.replace("/v1", "/scripted/stats"))).json()
+
+    assert stats == {"requests": 1, "finished": 1, "aborted": 0}
+
+
+async def test_killed_child_is_started_again(supervised: VllmProcess) -> None:
+    """A child that dies is replaced, and until then the supervisor is not ready."""
+    supervised.start()
+    await ready(supervised)
+    before = supervised.base_url
+    for child in psutil.Process(supervised._child.pid).children():
+        child.kill()
+    while supervised.ready:
+        await asyncio.sleep(0.01)
+    during = supervised.detail
+    await ready(supervised)
+
+    assert "ended with status 137" in during
+    assert str(supervised.log_path) in during
+    assert supervised.base_url != before
+
+
+async def test_failing_child_waits_longer_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that cannot start is tried again after delays that double up to a limit."""
+    delays: list[str] = []
+    monkeypatch.setattr(vllm_process, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(vllm_process, "LONGEST_DELAY_S", 0.04)
+    monkeypatch.setattr(vllm_process, "POLL_S", 0.01)
+    process = VllmProcess(tmp_path, command=[sys.executable, "-c", "print('no such model'); raise SystemExit(3)"])
+    sleep = asyncio.sleep
+
+    async def record(seconds: float) -> None:
+        if "starting again" in process.detail:
+            delays.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(vllm_process.asyncio, "sleep", record)
+    process.start()
+    while len(delays) < 4:
+        await sleep(0.01)
+    detail = process.detail
+    await process.stop()
+
+    assert delays[:4] == [0.01, 0.02, 0.04, 0.04]
+    assert "ended with status 3" in detail
+    assert "no such model" in process.log_path.read_text()
+
+
+async def test_stop_leaves_no_process(supervised: VllmProcess) -> None:
+    """After stop the guard and the child are gone."""
+    supervised.start()
+    await ready(supervised)
+    guard = psutil.Process(supervised._child.pid)
+    children = guard.children(recursive=True)
+    await supervised.stop()
+
+    assert not guard.is_running()
+    assert not any(child.is_running() for child in children)
+
+
+def test_folder_without_config_is_not_a_model(tmp_path: Path) -> None:
+    """A model folder that is none is refused with the setting's name before anything starts."""
+    with pytest.raises(ConfigError, match="RAG_ENGINE__MODEL"):
+        VllmProcess(tmp_path, model=tmp_path)
+
+
+@pytest.mark.vllm
+def test_real_server_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """On an empty data directory the server brings up vLLM, answers from documents, and after kill -9 nothing is left."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "start.md").write_text("# Starting\n\nTo start the server, run `make serve` in the project's folder.")
+    environment = {**os.environ, "RAG_DATA_DIR": str(tmp_path / "data")}
+    command = [sys.executable, "-m", "rag_server.cli", "serve", "--port", "0", "--index", str(tmp_path / "docs")]
+    ask = [sys.executable, "-m", "rag_server.cli", "ask", "How do I start the server?", "--collection", "docs", "--json"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
+        while not (tmp_path / "data" / "server.json").exists():
+            assert server.poll() is None
+            time.sleep(0.1)
+        answer = subprocess.run(ask, env=environment, capture_output=True, text=True, timeout=500)
+        family = psutil.Process(server.pid).children(recursive=True)
+        names = {child.name() for child in family}
+        server.send_signal(signal.SIGKILL)
+    gone, alive = psutil.wait_procs(family, timeout=30)
+
+    result = json.loads(answer.stdout)
+    assert "make serve" in result["answer"]
+    assert result["passages"][0]["filename"] == "start.md"
+    assert result["citations"][0]["verified"]
+    assert result["citations"][0]["quote"] in (tmp_path / "docs" / "start.md").read_text()
+    assert any("VLLM" in name for name in names)
+    assert any("valkey" in name for name in names)
+    assert alive == []
+    assert len(gone) == len(family)
