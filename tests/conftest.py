@@ -40,7 +40,6 @@ from rag_server.protocols import Embedder
 from rag_server.services import Services
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def no_connection_beyond_loopback() -> Iterator[None]:
     """No test, and no process that a test starts, tries to reach another machine."""
