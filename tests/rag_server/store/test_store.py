@@ -1,0 +1,215 @@
+"""The truth store on real SQLite: what is durable, what is logged, what is refused."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from rag_server import factory
+from rag_server.config import load_settings
+from rag_server.errors import ConfigError, EmbeddingMismatchError, InvalidRequestError, NotFoundError, StoreError
+from rag_server.factory import Store
+from rag_server.store import files as files_module
+from rag_server.store.database import Database
+from rag_server.types import Chunk, Cursor, Document, EmbeddedDocument, Hit, StoredFile, VectorStore
+
+DIMENSION = 4
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return factory.open_store(load_settings({}, data_dir=tmp_path))
+
+
+@pytest.fixture
+def docs(store: Store) -> VectorStore:
+    return store.vector_stores.get_or_create("docs", embedding_model="m", dimension=DIMENSION)
+
+
+@pytest.fixture
+def file(store: Store, docs: VectorStore) -> StoredFile:
+    return store.files.begin(docs, "/a.jsonl", filename="a.jsonl", num_bytes=3)
+
+
+def embedded(document_id: str, *sentences: str) -> EmbeddedDocument:
+    whole = "".join(sentences)
+    ends = np.cumsum([len(sentence) for sentence in sentences]).tolist()
+    chunks = tuple(Chunk(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True))
+    vectors = np.eye(DIMENSION, dtype=np.float32)[: len(chunks)]
+    return EmbeddedDocument(Document(document_id, "Title", whole, {"year": 1999}), f"hash of {whole}", chunks, vectors)
+
+
+def rows(store: Store, query: str) -> list[tuple]:
+    with store.database.read() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_chunks_are_the_documents_text_at_their_offsets(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """Passages come back with their offsets, attributes and file, ranked as the hits are."""
+    store.files.put_documents(docs, file, [embedded("d", "One. ", "Two. ", "Three.")])
+
+    found = store.passages.passages([Hit(3, 0.5), Hit(1, 0.25), Hit(99, 0.1)])
+
+    assert [(p.id, p.text, p.start, p.end, p.rank, p.score) for p in found] == [
+        (3, "Three.", 10, 16, 1, 0.5),
+        (1, "One. ", 0, 5, 2, 0.25),
+    ]
+    assert (found[0].document_id, found[0].filename, found[0].attributes) == ("d", "a.jsonl", {"year": 1999})
+    assert store.passages.passage(3)[1].text == "One. Two. Three."
+
+
+def test_replacing_a_document_logs_its_chunks_as_deleted(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """A replaced document's chunk ids are logged and never given out again."""
+    store.files.put_documents(docs, file, [embedded("d", "One. ", "Two.")])
+    store.files.put_documents(docs, file, [embedded("d", "Three.")])
+
+    page = store.log.read(docs, Cursor(), 10)
+
+    assert [(chunk.id, chunk.text) for chunk in page.added] == [(3, "Three.")]
+    assert page.deleted_chunk_ids == (1, 2)
+    assert page.cursor == store.log.head(docs) == Cursor(3, 2)
+    assert rows(store, "SELECT chunk_id FROM vectors") == [(3,)]
+    store.files.finish(docs, file, fingerprint="x", keep=set())
+    store.files.put_documents(docs, file, [embedded("e", "Four.")])
+    assert rows(store, "SELECT id FROM chunks") == [(4,)]
+
+
+def test_log_is_read_in_pages(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """Pages hold at most the limit, follow each other without gap, and end with the deletions."""
+    store.files.put_documents(docs, file, [embedded(f"d{n}", f"Text {n}.") for n in range(5)])
+    store.files.finish(docs, file, fingerprint="x", keep={"d0", "d2", "d4"})
+
+    first = store.log.read(docs, Cursor(), 2)
+    second = store.log.read(docs, first.cursor, 2)
+
+    assert ([chunk.id for chunk in first.added], first.deleted_chunk_ids) == ([1, 3], ())
+    assert ([chunk.id for chunk in second.added], second.deleted_chunk_ids) == ([5], (2, 4))
+    assert second.cursor == store.log.head(docs)
+
+
+def test_transaction_that_fails_changes_nothing(
+    store: Store, docs: VectorStore, file: StoredFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When storing breaks off half-way, the old documents stand and no deletion is logged."""
+    store.files.put_documents(docs, file, [embedded("d", "One. ", "Two.")])
+    before = rows(store, "SELECT * FROM chunks"), rows(store, "SELECT * FROM deletions")
+    insert_document = files_module._insert_document
+
+    def break_off(*arguments: object) -> None:
+        insert_document(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files_module, "_insert_document", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        store.files.put_documents(docs, file, [embedded("d", "Three.")])
+
+    assert (rows(store, "SELECT * FROM chunks"), rows(store, "SELECT * FROM deletions")) == before
+
+
+def test_unchanged_documents_are_known_by_their_hash(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """Only a stored document with the same hash counts as unchanged."""
+    store.files.put_documents(docs, file, [embedded("a", "One."), embedded("b", "Two.")])
+
+    unchanged = store.files.unchanged(file, {"a": "hash of One.", "b": "other", "c": "hash of Two."})
+
+    assert unchanged == {"a"}
+
+
+def test_collections_do_not_mix(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """The log of one vector store holds nothing of another, and the same path may be in both."""
+    other = store.vector_stores.get_or_create("other", embedding_model="m", dimension=DIMENSION)
+    file_of_other = store.files.begin(other, "/a.jsonl", filename="a.jsonl", num_bytes=3)
+    store.files.put_documents(docs, file, [embedded("d", "One.")])
+    store.files.put_documents(other, file_of_other, [embedded("d", "Two.")])
+    store.files.finish(other, file_of_other, fingerprint="x", keep=set())
+
+    assert [chunk.text for chunk in store.log.read(docs, Cursor(), 10).added] == ["One."]
+    assert store.log.read(docs, Cursor(), 10).deleted_chunk_ids == ()
+    assert store.log.read(other, Cursor(), 10).deleted_chunk_ids == (2,)
+
+
+def test_vector_store_is_made_once_and_found_by_name_or_id(store: Store, docs: VectorStore) -> None:
+    """A name means one vector store, whose embedding model is fixed."""
+    again = store.vector_stores.get_or_create("docs", embedding_model="m", dimension=DIMENSION)
+
+    assert again == docs == store.vector_stores.get("docs") == store.vector_stores.get(docs.id)
+    with pytest.raises(EmbeddingMismatchError, match="RAG_EMBEDDER__MODEL"):
+        store.vector_stores.get_or_create("docs", embedding_model="other", dimension=DIMENSION)
+    with pytest.raises(NotFoundError, match=r"there are: docs\)"):
+        store.vector_stores.get("none")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "vs_1", "a\nb", "\x00"])
+def test_names_that_clash_with_addresses_are_refused(store: Store, name: str) -> None:
+    """A collection's name must fit into a model name and an address."""
+    with pytest.raises(InvalidRequestError):
+        store.vector_stores.get_or_create(name, embedding_model="m", dimension=DIMENSION)
+
+
+def test_writers_wait_for_each_other(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """Two processes' worth of writers on one file both get their work stored."""
+    other = Database(str(store.database.url))
+    stores = [store.files, files_module.Files(other)]
+
+    def write(files: files_module.Files, name: str) -> None:
+        for number in range(20):
+            files.put_documents(docs, file, [embedded(f"{name}{number}", "One.")])
+
+    threads = [threading.Thread(target=write, args=(files, name)) for files, name in zip(stores, "ab", strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert rows(store, "SELECT count(*), count(DISTINCT document_id) FROM documents") == [(40, 40)]
+    assert rows(store, "SELECT count(*), max(id) FROM chunks") == [(40, 40)]
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "sign"),
+    [
+        ("postgresql://host/db", ConfigError, "RAG_DATABASE__URL"),
+        ("sqlite://", ConfigError, "RAG_DATABASE__URL"),
+        ("nonsense", ConfigError, "RAG_DATABASE__URL"),
+        ("sqlite:////proc/nothing/rag.db", StoreError, "RAG_DATA_DIR"),
+    ],
+)
+def test_database_that_cannot_be_used_is_refused(url: str, error: type[Exception], sign: str) -> None:
+    """A database that is not supported or cannot be made is refused with what to set."""
+    with pytest.raises(error, match=sign):
+        Database(url)
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """Something else under the database's name is not overwritten."""
+    (tmp_path / "rag.db").write_bytes(b"precious" * 1000)
+
+    with pytest.raises(StoreError, match="restore it"):
+        Database(f"sqlite:///{tmp_path / 'rag.db'}")
+    assert (tmp_path / "rag.db").read_bytes() == b"precious" * 1000
+
+
+def test_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    """A store that a later version wrote is left alone."""
+    with sqlite3.connect(tmp_path / "rag.db") as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+
+    with pytest.raises(StoreError, match="schema 99"):
+        Database(f"sqlite:///{tmp_path / 'rag.db'}")
+
+
+def test_full_disk_is_a_named_error_and_loses_nothing(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """When the disk is full, storing fails with the remedy, and what was stored before is there."""
+    store.files.put_documents(docs, file, [embedded("a", "One.")])
+    with store.database.read() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    with pytest.raises(StoreError, match="free some space"):
+        store.files.put_documents(docs, file, [embedded("b", "x" * 100_000)])
+    assert rows(store, "SELECT document_id FROM documents") == [("a",)]
