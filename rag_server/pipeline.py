@@ -74,13 +74,14 @@ class RagPipeline:
         self._sentences = sentences
         self._answer_tokens = answer_tokens
 
-    async def find_passages(self, query: Query, options: RagOptions, timer: StageTimer) -> list[Passage]:
-        """Return the candidates of the query, best first."""
+    async def find_passages(self, query: Query, options: RagOptions, timer: StageTimer, *, limit: int) -> list[Passage]:
+        """Return the `limit` best passages of the query, best first."""
         with timer.stage("retrieve"):
             hits = await self._retrievers[options.retrieve].retrieve(query, options.num_candidates)
-            candidates = await asyncio.to_thread(self._passages.passages, hits)
+            # Only a reranker has a use for the text of the others.
+            candidates = await asyncio.to_thread(self._passages.passages, hits[:limit] if options.rerank == "none" else hits)
         with timer.stage("rerank"):
-            return await self._rerankers[options.rerank].rerank(query.text, candidates)
+            return (await self._rerankers[options.rerank].rerank(query.text, candidates))[:limit]
 
     async def prepare(self, request: RagRequest) -> PreparedAnswer:
         """Find the passages and build the prompt, so that whatever is wrong shows before an answer begins.
@@ -91,10 +92,10 @@ class RagPipeline:
         """
         timer = StageTimer()
         query = Query(question_of(request.body["messages"]), request.vector_stores)
-        ranked = await self.find_passages(query, request.options, timer)
+        ranked = await self.find_passages(query, request.options, timer, limit=request.options.num_passages)
         with timer.stage("prompt"):
             model = request.engine_model or await self._engine.default_model()
-            prompt = await self._build_prompt(request, model, ranked[: request.options.num_passages])
+            prompt = await self._build_prompt(request, model, ranked)
         PASSAGES_DROPPED.inc(prompt.num_dropped)
         engine_body = {**request.body, "model": model, "messages": prompt.messages}
         return PreparedAnswer(request, prompt, engine_body, timer)

@@ -50,11 +50,11 @@ async def search_vector_store(
     pipeline = await services.pipeline()
     timer = StageTimer()
     options = options_with(services.default_options, body.rag)
-    found = await pipeline.find_passages(Query("\n".join(queries), (store,)), options, timer)
+    found = await pipeline.find_passages(Query("\n".join(queries), (store,)), options, timer, limit=body.max_num_results)
     return {
         "object": "vector_store.search_results.page",
         "search_query": queries,
-        "data": [_result(passage, passage_url) for passage in found[: body.max_num_results]],
+        "data": [_result(passage, passage_url) for passage in found],
         "has_more": False,
         "next_page": None,
         "rag": {"timings_ms": timer.timings_ms},
