@@ -56,7 +56,8 @@ def _fill(sizes: Sequence[int], first: int, max_tokens: int) -> int:
 def _step_back(sizes: Sequence[int], first: int, last: int, overlap_tokens: int, max_tokens: int) -> int:
     """Return where the next chunk starts so that it repeats at most `overlap_tokens` and still holds something new."""
     start, repeated = last, 0
-    while start - 1 > first and repeated + sizes[start - 1] <= overlap_tokens:
+    # A unit may hold no token of its own, such as white space, and is then no overlap worth having.
+    while start - 1 > first and sizes[start - 1] and repeated + sizes[start - 1] <= overlap_tokens:
         start -= 1
         repeated += sizes[start]
     return start if repeated + sizes[last] <= max_tokens else last

@@ -53,6 +53,11 @@ def test_overlap_is_bounded_and_covers(text: str, max_tokens: int, data: st.Data
     assert all(sum(chunk.start <= start < chunk.end for start in starts) <= max_tokens for chunk in found)
 
 
+def test_unit_without_a_token_is_not_repeated() -> None:
+    """A sentence boundary inside a token leaves a unit that starts no token; it stands in one chunk only."""
+    assert chunks_of("?-?? ?", 1) == ["?-?? ", "?"]
+
+
 def test_sentences_stay_whole() -> None:
     """A chunk ends where a sentence ends."""
     text = "One two three. Four five. Six seven eight nine. Ten."
