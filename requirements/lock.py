@@ -63,7 +63,10 @@ def main() -> None:
     dev = resolve(project_requirements("cpu", "dev"), cpu_lines)
     only_dev = {package: version for package, version in dev.items() if package not in cpu}
     write_lock("dev.lock", only_dev, [], {})
-    write_lock("gpu.lock", resolve(project_requirements("gpu"), []), WITHOUT_DEPENDENCIES, {})
+    gpu = resolve(project_requirements("gpu"), [])
+    if not any(package.startswith("nvidia-") for package in gpu):
+        sys.exit("gpu.lock not written: pip took a CPU build of torch, which asks for no CUDA; resolve where it finds none")
+    write_lock("gpu.lock", gpu, WITHOUT_DEPENDENCIES, {})
 
 
 if __name__ == "__main__":

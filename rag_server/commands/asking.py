@@ -43,6 +43,8 @@ async def run_search(settings: Settings, query: str, *, collection: str, k: int,
 async def run_ask(settings: Settings, question: str, *, collection: str, as_json: bool) -> None:
     """Print the answer as it is written, then what it rests on."""
     async with _client(settings, with_engine=True) as client:
+        # Before waiting a minute for the engine.
+        _checked(await client.get(f"/v1/vector_stores/{quote(collection, safe='')}"))
         await _wait_ready(client)
         body = {"model": f"rag/{collection}", "messages": [{"role": "user", "content": question}], "stream": True}
         answer, rag = await _stream(client, body, shown=not as_json)

@@ -55,7 +55,8 @@ def _sqlite_url(url: str) -> URL:
 
 def _open(url: URL) -> Engine:
     try:
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        # What people index is theirs alone.
+        Path(str(url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             f"cannot create the data directory: {error}; set RAG_DATA_DIR to a folder that can be written"

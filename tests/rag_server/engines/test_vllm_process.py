@@ -1,6 +1,7 @@
 """The supervisor: with a scripted engine as its child, and once with the real vLLM."""
 
 import asyncio
+import importlib.metadata
 import json
 import os
 import signal
@@ -102,6 +103,23 @@ async def test_stop_leaves_no_process(supervised: VllmProcess) -> None:
 
     assert not guard.is_running()
     assert not any(child.is_running() for child in children)
+
+
+async def test_missing_vllm_is_told_and_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without vLLM the supervisor says how to install it, and stops trying."""
+
+    def nothing_installed(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", nothing_installed)
+    process = VllmProcess(tmp_path)
+    process.start()
+    await asyncio.wait_for(process._task, WAIT_S)
+
+    assert not process.ready
+    assert "not installed" in process.detail
+    assert "make install" in process.detail
+    assert "RAG_ENGINE__BASE_URL" in process.detail
 
 
 def test_folder_without_config_is_not_a_model(tmp_path: Path) -> None:
