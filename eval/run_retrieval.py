@@ -63,11 +63,8 @@ def ranked_documents(results: Sequence[Json]) -> dict[str, float]:
 
 def measure(qrels: Mapping[str, Mapping[str, int]], run: Run) -> dict[str, float]:
     """Return each measure, averaged over all judged queries: one that ranks nothing counts as zero."""
-    per_query = {name: dict.fromkeys(qrels, 0.0) for name in MEASURES}
-    names = {value: name for name, value in MEASURES.items()}
-    for metric in ir_measures.iter_calc(list(MEASURES.values()), qrels, run):
-        per_query[names[metric.measure]][metric.query_id] = metric.value
-    return {name: sum(values.values()) / len(values) for name, values in per_query.items()}
+    values = ir_measures.calc_aggregate(list(MEASURES.values()), qrels, run)
+    return {name: float(values[metric]) for name, metric in MEASURES.items()}
 
 
 def write_run(path: Path, run: Run, *, tag: str) -> None:

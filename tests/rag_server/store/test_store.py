@@ -124,6 +124,7 @@ def test_collections_do_not_mix(store: Store, docs: VectorStore, file: StoredFil
     file_of_other = store.files.begin(other, "/a.jsonl", filename="a.jsonl", num_bytes=3)
     store.files.put_documents(docs, file, [embedded("d", "One.")])
     store.files.put_documents(other, file_of_other, [embedded("d", "Two.")])
+    assert [chunk.text for chunk in store.log.read(other, Cursor(), 10).added] == ["Two."]
     store.files.finish(other, file_of_other, fingerprint="x", keep=set())
 
     assert [chunk.text for chunk in store.log.read(docs, Cursor(), 10).added] == ["One."]
@@ -156,6 +157,8 @@ def test_writers_wait_for_each_other(store: Store, docs: VectorStore, file: Stor
 
     def write(files: files_module.Files, name: str) -> None:
         for number in range(20):
+            # This one reads before it writes, which fails halfway unless it waits for its turn first.
+            files.begin(docs, f"/{name}{number}", filename="x", num_bytes=0)
             files.put_documents(docs, file, [embedded(f"{name}{number}", "One.")])
 
     threads = [threading.Thread(target=write, args=(files, name)) for files, name in zip(stores, "ab", strict=True)]
@@ -164,6 +167,7 @@ def test_writers_wait_for_each_other(store: Store, docs: VectorStore, file: Stor
     for thread in threads:
         thread.join()
 
+    assert rows(store, "SELECT count(*) FROM files") == [(41,)]
     assert rows(store, "SELECT count(*), count(DISTINCT document_id) FROM documents") == [(40, 40)]
     assert rows(store, "SELECT count(*), max(id) FROM chunks") == [(40, 40)]
     other.close()
