@@ -43,9 +43,7 @@ async def run_search(settings: Settings, query: str, *, collection: str, k: int,
 async def run_ask(settings: Settings, question: str, *, collection: str, as_json: bool) -> None:
     """Print the answer as it is written, then what it rests on."""
     async with _client(settings, with_engine=True) as client:
-        # Before waiting a minute for the engine.
-        _checked(await client.get(f"/v1/vector_stores/{quote(collection, safe='')}"))
-        await _wait_ready(client)
+        await _wait_ready(client, collection)
         body = {"model": f"rag/{collection}", "messages": [{"role": "user", "content": question}], "stream": True}
         answer, rag = await _stream(client, body, shown=not as_json)
     if as_json:
@@ -81,10 +79,19 @@ async def _answers(address: str) -> bool:
         return False
 
 
-async def _wait_ready(client: httpx.AsyncClient) -> None:
-    """Return once questions are answered, showing what is still missing."""
+async def _wait_ready(client: httpx.AsyncClient, collection: str) -> None:
+    """Return once questions are answered, showing what is still missing.
+
+    Raises:
+        RagServerError: There is no such collection; that is known before the engine is up.
+    """
     with Console(stderr=True).status("starting") as status:
-        while missing := (await client.get("/ready")).json()["missing"]:
+        while True:
+            missing = (await client.get("/ready")).json()["missing"]
+            if "index" not in missing:
+                _checked(await client.get(f"/v1/vector_stores/{quote(collection, safe='')}"))
+            if not missing:
+                return
             if "not installed" in missing.get("engine", ""):
                 raise EngineUnavailableError(missing["engine"])
             status.update("; ".join(_escaped(detail) for detail in missing.values()))
