@@ -127,7 +127,8 @@ async def _stream(client: httpx.AsyncClient, body: Json, *, shown: bool) -> tupl
 def _print_citations(rag: Json) -> None:
     passages = {passage["id"]: passage for passage in rag["passages"]}
     console = Console(highlight=False, soft_wrap=True)
-    for citation in rag["citations"]:
+    # A model that repeats itself need not be quoted each time.
+    for citation in {(c["number"], c["passage_id"], c["quote"]): c for c in rag["citations"]}.values():
         passage = passages[citation["passage_id"]]
         mark = f"[{citation['number']}]" if citation["number"] else "[·]"
         if citation["verified"]:

@@ -134,7 +134,9 @@ function showSources(article, answer, content, { citations = [], passages = [] }
   }
   parts.push(points.slice(shown).join(""));
   answer.replaceChildren(...parts);
-  const rows = citations.map(({ passage_id, quote, verified }) => {
+  // A model that repeats itself need not be quoted each time.
+  const distinct = [...new Map(citations.map((citation) => [`${citation.passage_id} ${citation.quote}`, citation])).values()];
+  const rows = distinct.map(({ passage_id, quote, verified }) => {
     const passage = passageOf.get(passage_id);
     const link = element("a", { href: `${passage.url}#passage`, target: "_blank", rel: "noopener", text: `[${numberOf(passage)}] ${passage.title || passage.filename}` });
     const support = verified
