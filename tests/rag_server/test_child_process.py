@@ -73,17 +73,103 @@ def test_tree_ends_when_the_parent_is_killed(tmp_path: Path, stubborn: list[str]
     wait_for(lambda: all_gone([*pids, *family]))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
-def test_child_ends_when_its_guard_is_killed(tmp_path: Path) -> None:
-    """Even without its guard the child does not stay."""
-    child = ChildProcess(
-        [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"], log_path=tmp_path / "log"
-    )
-    wait_for((tmp_path / "log").read_text)
-    pids = [process.pid for process in psutil.Process(child.pid).children(recursive=True)]
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died, and lists a session")
+def test_tree_ends_when_its_guard_is_killed(tmp_path: Path) -> None:
+    """Without its guard the command does not stay, nor what it has started, as soon as its status is asked for."""
+    log, grandchild = tmp_path / "log", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {grandchild!r}]); {grandchild}"
+    child = ChildProcess([sys.executable, "-c", code], log_path=log)
+    pids = wait_for(lambda: two_pids(log))
     os.kill(child.pid, signal.SIGKILL)
+
+    assert wait_for(child.exit_status) == -signal.SIGKILL
     wait_for(lambda: all_gone(pids))
     child.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="without /proc only the process group can be found")
+def test_ended_command_leaves_nothing_behind(tmp_path: Path) -> None:
+    """When the command ends by itself, what it has started and left is ended too, also in a session of its own."""
+    log, grandchild = tmp_path / "log", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    code = (
+        "import subprocess, sys, time\n"
+        f"for apart in (False, True): subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=apart)\n"
+        f"while len(open({str(log)!r}).read().split()) < 2: time.sleep(0.01)"
+    )
+    child = ChildProcess([sys.executable, "-c", code], log_path=log)
+    wait_for(lambda: child.exit_status() is not None)
+
+    assert child.exit_status() == 0
+    assert all_gone([int(pid) for pid in log.read_text().split()])
+    child.stop()
+
+
+def test_stop_lets_the_command_end_in_order(tmp_path: Path) -> None:
+    """The command is asked once, ends in its own way, and is not kept waiting."""
+    log = tmp_path / "log"
+    # A second signal while Python ends, when it heeds none of its handlers, would change the status.
+    code = (
+        "import atexit, signal, sys, time\nend = lambda *_: sys.exit(5)\nsignal.signal(signal.SIGTERM, end)\n"
+        "atexit.register(print, 'in order')\nprint('up', flush=True)\ntime.sleep(600)"
+    )
+    child = ChildProcess([sys.executable, "-c", code], log_path=log, grace_s=30.0)
+    wait_for(lambda: log.read_text() == "up\n")
+    started = time.monotonic()
+    child.stop()
+
+    assert child.exit_status() == 5
+    assert log.read_text() == "up\nin order\n"
+    assert time.monotonic() - started < 30.0
+
+
+def test_stop_again_does_nothing(tmp_path: Path) -> None:
+    """Stopping what has ended, and stopping twice, is harmless and keeps the status."""
+    child = ChildProcess([sys.executable, "-c", "raise SystemExit(3)"], log_path=tmp_path / "log")
+    wait_for(lambda: child.exit_status() is not None)
+    child.stop()
+    child.stop()
+
+    assert child.exit_status() == 3
+
+
+def test_command_ended_by_a_signal_has_a_shells_status(tmp_path: Path) -> None:
+    """A command that signal n ended has status 128 + n."""
+    child = ChildProcess([sys.executable, "-c", "import os; os.abort()"], log_path=tmp_path / "log")
+
+    assert wait_for(child.exit_status) == 128 + signal.SIGABRT
+    child.stop()
+
+
+def test_missing_command_is_named_in_the_log(tmp_path: Path) -> None:
+    """A command that cannot be started is a status and one line in the log, not a traceback."""
+    child = ChildProcess(["/no/such/program", "--flag"], log_path=tmp_path / "log")
+
+    assert wait_for(child.exit_status) == 127
+    assert last_lines(tmp_path / "log").startswith("cannot start /no/such/program --flag: ")
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+    child.stop()
+
+
+def test_command_sees_only_what_is_given(tmp_path: Path) -> None:
+    """The command has the given environment, nothing to read, and no terminal of ours that could interrupt it."""
+    code = "import os, sys; print(os.environ.get('ONE'), os.environ.get('PATH'), repr(sys.stdin.read()), os.getsid(0))"
+    child = ChildProcess([sys.executable, "-c", code], log_path=tmp_path / "log", env={"ONE": "1"})
+    wait_for(lambda: child.exit_status() is not None)
+
+    assert (tmp_path / "log").read_text() == f"1 None '' {child.pid}\n"
+    assert child.pid != os.getsid(0)
+    child.stop()
+
+
+def test_children_are_independent(tmp_path: Path) -> None:
+    """A child that was started later holds no earlier one's pipe open, nor does it end with it."""
+    wait = [sys.executable, "-c", "import time; time.sleep(600)"]
+    first, second = (ChildProcess(wait, log_path=tmp_path / name) for name in ("first", "second"))
+    first.stop()
+
+    assert first.exit_status() == 128 + signal.SIGTERM
+    assert second.exit_status() is None
+    second.stop()
 
 
 def test_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
