@@ -44,12 +44,17 @@ typecheck: $(INSTALLED_DEV) ## Check types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Measure speed and memory of the server
+bench: $(INSTALLED_DEV) ## Measure speed and memory of the server and of indexing (about 15 minutes)
 	$(BIN)/python -m eval.bench_server
+	$(BIN)/python -m eval.bench_index
 
 .PHONY: eval
 eval: $(INSTALLED_DEV) ## Measure retrieval on scifact over the search endpoint (needs RAG_EVAL_DATA)
 	$(BIN)/python -m eval.run_retrieval --dataset scifact
+
+.PHONY: crash-test
+crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look for what is lost
+	$(BIN)/python -m eval.crash_test
 
 .PHONY: lock
 lock: ## Resolve the dependencies again and write requirements/*.lock

@@ -7,14 +7,10 @@ import argparse
 import asyncio
 import os
 import random
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +18,15 @@ import httpx
 import numpy as np
 import psutil
 
+from eval.bench_tools import Figure, child, free_port, inherited_environment, print_figures, time_searches, wait_passively
 from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.protocols import Embedder, Json
-from rag_server.types import Chunk, Document, EmbeddedDocument
+from rag_server.types import Access, Chunk, Document, EmbeddedDocument, NewFile
 
 SEED = 7
 NUM_WORDS = 5000
 WORDS_PER_CHUNK = 100
-START_TIMEOUT_S = 300.0
-PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +37,11 @@ class Size:
     num_queries: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-
-
 def fill_store(data_dir: Path, embedder: Embedder, num_chunks: int) -> None:
     """Store so many one-chunk documents of random words with random unit vectors in the collection `bench`."""
     store = factory.open_store(load_settings({}, data_dir=data_dir))
-    vector_store = store.vector_stores.get_or_create("bench", embedding_model=embedder.model_id, dimension=embedder.dimension)
-    file = store.files.begin(vector_store, "/bench", filename="bench", num_bytes=0)
+    vector_store = store.vector_stores.get_or_create("bench", Access(), embedder)
+    file = store.files.begin(vector_store, NewFile("/bench", "bench", 0))
     texts = _texts(num_chunks)
     vectors = np.random.default_rng(SEED).standard_normal((num_chunks, embedder.dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -64,49 +49,21 @@ def fill_store(data_dir: Path, embedder: Embedder, num_chunks: int) -> None:
         EmbeddedDocument(Document(f"d{row}", "", text), str(row), (Chunk(0, len(text)),), vectors[row : row + 1])
         for row, text in enumerate(texts)
     ]
-    store.files.put_documents(vector_store, file, documents)
-    store.files.finish(vector_store, file, fingerprint="bench", keep={f"d{row}" for row in range(num_chunks)})
+    store.documents.put(vector_store, file, documents, bytes_read=0)
+    keep = {f"d{row}" for row in range(num_chunks)}
+    store.documents.finish(vector_store, file, fingerprint="bench", keep=keep, error=None)
     store.database.close()
-
-
-@contextmanager
-def child(arguments: Sequence[str], url: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Run a command of rag-server until the end of the context; give it and the seconds until its /health answered."""
-    command = [sys.executable, "-m", "rag_server.cli", *arguments]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not _is_up(f"{url}/health"):
-            if process.poll() is not None or time.perf_counter() - started > START_TIMEOUT_S:
-                raise RuntimeError(f"{' '.join(arguments)} did not come up")
-            time.sleep(0.02)
-        yield process, time.perf_counter() - started
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 async def measure_search(url: str, embedder: Embedder, queries: Sequence[str]) -> list[Figure]:
     """Return what a search over HTTP takes beyond embedding its query; each query is searched and embedded in turn."""
-    total_ms, embedding_ms, again_ms = [], [], []
     async with httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False) as client:
-        for query in ["warm up one", "warm up two", *queries]:
-            started = time.perf_counter()
-            response = await client.post("/v1/vector_stores/bench/search", json={"query": query})
-            searched = time.perf_counter()
-            embedder.embed_queries([query])
-            embedded = time.perf_counter()
-            (await client.post("/v1/vector_stores/bench/search", json={"query": query})).raise_for_status()
-            response.raise_for_status()
-            total_ms.append((searched - started) * 1000)
-            embedding_ms.append((embedded - searched) * 1000)
-            again_ms.append((time.perf_counter() - embedded) * 1000)
-    beyond = [total - embedding for total, embedding in zip(total_ms[2:], embedding_ms[2:], strict=True)]
+        times = await time_searches(client, embedder, queries)
     return [
-        Figure("search over HTTP, median", statistics.median(total_ms[2:]), "ms"),
-        Figure("embedding its query, median", statistics.median(embedding_ms[2:]), "ms"),
-        Figure("search beyond the embedding, median", statistics.median(beyond), "ms", 15.0),
-        Figure("the same search again (cached), median", statistics.median(again_ms[2:]), "ms"),
+        Figure("search over HTTP, median", statistics.median(times.total), "ms"),
+        Figure("embedding its query, median", statistics.median(times.embedding), "ms"),
+        Figure("search beyond the embedding, median", statistics.median(times.beyond), "ms", 15.0),
+        Figure("the same search again (cached), median", statistics.median(times.again), "ms"),
     ]
 
 
@@ -129,9 +86,9 @@ def run_bench(size: Size) -> list[Figure]:
     queries = _queries(size.num_queries)
     with tempfile.TemporaryDirectory() as folder:
         fill_store(Path(folder), embedder, size.num_chunks)
-        engine_port, port = _free_port(), _free_port()
+        engine_port, port = free_port(), free_port()
         engine_url, url = f"http://127.0.0.1:{engine_port}", f"http://127.0.0.1:{port}"
-        inherited = {name: value for name, value in os.environ.items() if name not in PASSIVE_WAITING}
+        inherited = inherited_environment()
         environment = {**inherited, "RAG_DATA_DIR": folder, "RAG_ENGINE__BASE_URL": f"{engine_url}/v1"}
         with (
             child(["scripted-engine", "--port", str(engine_port), "--answer", "Yes."], engine_url, inherited),
@@ -147,10 +104,7 @@ def run_bench(size: Size) -> list[Figure]:
 def print_table(size: Size, figures: Sequence[Figure]) -> None:
     """Print the figures beside their targets."""
     print(f"{size.num_chunks} chunks, {size.num_queries} queries, {os.cpu_count()} cores\n")
-    print(f"{'figure':<54}{'measured':>12}{'target':>14}")
-    for figure in figures:
-        target = "" if figure.target is None else f"< {figure.target:g} {figure.unit}"
-        print(f"{figure.name:<54}{figure.value:>9.2f} {figure.unit:<2}{target:>14}")
+    print_figures(figures)
 
 
 async def _timed(client: httpx.AsyncClient, url: str, body: Json) -> tuple[Json, float]:
@@ -170,27 +124,13 @@ def _queries(number: int) -> list[str]:
     return [" ".join(f"word{chooser.randrange(NUM_WORDS)}" for _ in range(8)) for _ in range(number)]
 
 
-def _is_up(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=1.0, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, default=Size().num_chunks, help="chunks in the collection")
     parser.add_argument("--queries", type=int, default=Size().num_queries, help="queries per measurement")
     arguments = parser.parse_args()
-    # The model that is measured beside the server must not keep a core busy waiting while the server works.
-    os.environ.update(PASSIVE_WAITING)
+    wait_passively()
     size = Size(arguments.chunks, arguments.queries)
     print_table(size, run_bench(size))
 

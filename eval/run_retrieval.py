@@ -21,7 +21,7 @@ from rag_server.commands.serving import temporary_server
 from rag_server.config import load_settings
 from rag_server.errors import NotFoundError, RagServerError
 from rag_server.protocols import Json
-from rag_server.services import read_address
+from rag_server.services import Address, read_address
 
 # The most that OpenAI's search endpoint returns; passages, of which a document may have several.
 MAX_RESULTS = 50
@@ -75,13 +75,14 @@ def write_run(path: Path, run: Run, *, tag: str) -> None:
                 file.write(f"{query_id} Q0 {document_id} {rank} {score} {tag}\n")
 
 
-async def evaluate(dataset: RetrievalDataset, url: str, *, collection: str, kinds: Sequence[str], out: Path) -> bool:
+async def evaluate(dataset: RetrievalDataset, address: Address, *, collection: str, kinds: Sequence[str], out: Path) -> bool:
     """Measure each kind of retrieval, print a table and write the run files; return whether no query failed."""
     out.mkdir(parents=True, exist_ok=True)
     complete = True
-    async with httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False) as client:
+    headers = {"authorization": f"Bearer {address.secret}"} if address.secret else {}
+    async with httpx.AsyncClient(base_url=address.url, headers=headers, timeout=60.0, trust_env=False) as client:
         version = (await client.get("/health")).json()["version"]
-        print(f"{dataset.name}: {len(dataset.queries)} judged queries over {url}, rag-server {version}")
+        print(f"{dataset.name}: {len(dataset.queries)} judged queries over {address.url}, rag-server {version}")
         print(f"{'retrieval':<10}" + "".join(f"{name:>12}" for name in MEASURES) + f"{'failed':>8}")
         for kind in kinds:
             run, failed = await run_queries(client, dataset, collection=collection, kind=kind)
@@ -96,11 +97,11 @@ async def evaluate(dataset: RetrievalDataset, url: str, *, collection: str, kind
 
 
 @contextlib.asynccontextmanager
-async def server(url: str | None) -> AsyncIterator[str]:
+async def server(url: str | None) -> AsyncIterator[Address]:
     """Give the address of the named server, of the running one, or of one for the moment."""
     settings = load_settings()
-    address = url or read_address(settings.data_dir)
-    if address is not None and await _answers(address):
+    address = read_address(settings.data_dir) if url is None else Address(url, "")
+    if address is not None and await _answers(address.url):
         yield address
     elif url is not None:
         raise RagServerError(f"{url} does not answer")
@@ -120,8 +121,8 @@ async def _answers(address: str) -> bool:
 async def _main(arguments: argparse.Namespace) -> bool:
     dataset = load_beir(arguments.dataset)
     collection = arguments.collection or arguments.dataset
-    async with server(arguments.url) as url:
-        return await evaluate(dataset, url, collection=collection, kinds=arguments.kinds.split(","), out=arguments.out)
+    async with server(arguments.url) as address:
+        return await evaluate(dataset, address, collection=collection, kinds=arguments.kinds.split(","), out=arguments.out)
 
 
 def main() -> int:

@@ -1,43 +1,68 @@
 """Keeps the derived indexes of every vector store in step with the truth store's log."""
 
+import shutil
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+import structlog
+
+from indexers.faiss_gpu import GpuMode
 from indexers.faiss_index import FaissIndex
 from indexers.lexical_index import TantivyIndex
-from rag_server.protocols import ChunkLog, DerivedIndex
-from rag_server.types import VectorStore
+from indexers.snapshot_files import store_errors
+from indexers.vector_maintenance import KindChoice
+from rag_server.protocols import ChunkLog
+from rag_server.types import Cursor, LogPage, VectorStore
+
+log = structlog.get_logger()
 
 LOG_PAGE_CHUNKS = 2000
-Index = TypeVar("Index", bound=DerivedIndex)
+Index = TypeVar("Index", FaissIndex, TantivyIndex)
+
+
+@dataclass
+class _Entry(Generic[Index]):
+    """An index, opened by its first user, and the lock of whoever follows the log with it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    index: Index | None = None
+    # The cursor and the head of the log that were last found to agree.
+    agreed: tuple[Cursor, Cursor] | None = None
 
 
 class CollectionIndexes:
-    """One FAISS and one BM25 index per vector store, opened on first use under `folder`."""
+    """One vector index and one BM25 index per vector store, opened on first use under `folder`."""
 
-    def __init__(self, folder: Path, log: ChunkLog) -> None:
+    def __init__(self, folder: Path, log: ChunkLog, *, kind: KindChoice = "auto", gpu: GpuMode = "replicated") -> None:
+        """Keep the indexes in `folder`; `kind` and `gpu` say how vectors are organised."""
         self._folder = folder
         self._log = log
+        self._kind: KindChoice = kind
+        self._gpu: GpuMode = gpu
         self._lock = threading.Lock()
-        self._vectors: dict[tuple[str, int], FaissIndex] = {}
-        self._lexical: dict[str, TantivyIndex] = {}
+        self._vectors: dict[tuple[str, int], _Entry[FaissIndex]] = {}
+        self._lexical: dict[str, _Entry[TantivyIndex]] = {}
+        # One index at a time is organised anew; the others wait.
+        self._maintenance = threading.Lock()
+        self._maintained: set[int] = set()
 
     def vectors(self, vector_store: VectorStore) -> FaissIndex:
         """Return the vector index after it has caught up with the log."""
         key = (vector_store.id, vector_store.embedding_id)
         with self._lock:
-            if key not in self._vectors:
-                snapshot = self._folder / vector_store.id / f"vectors-{vector_store.embedding_id}.faiss"
-                self._vectors[key] = FaissIndex(snapshot, dimension=vector_store.dimension)
-        return self._caught_up(vector_store, self._vectors[key])
+            entry = self._vectors.setdefault(key, _Entry())
+        index = self._caught_up(vector_store, entry, self._open_vectors)
+        self._maintain_later(index)
+        return index
 
     def lexical(self, vector_store: VectorStore) -> TantivyIndex:
         """Return the lexical index after it has caught up with the log."""
         with self._lock:
-            if vector_store.id not in self._lexical:
-                self._lexical[vector_store.id] = TantivyIndex(self._folder / vector_store.id / "bm25")
-        return self._caught_up(vector_store, self._lexical[vector_store.id])
+            entry = self._lexical.setdefault(vector_store.id, _Entry())
+        return self._caught_up(vector_store, entry, lambda store: TantivyIndex(self._folder / store.id / "bm25"))
 
     def refresh(self, vector_store: VectorStore) -> None:
         """Catch up and make the snapshots durable."""
@@ -46,11 +71,96 @@ class CollectionIndexes:
 
     def save(self) -> None:
         """Make what was applied so far durable, so that the next start replays little."""
-        for index in list(self._vectors.values()):
-            index.save()
+        with self._lock:
+            entries = list(self._vectors.values())
+        for entry in entries:
+            if entry.index is not None:
+                entry.index.save()
 
-    def _caught_up(self, vector_store: VectorStore, index: Index) -> Index:
-        head = self._log.head(vector_store)
-        while index.cursor.chunk_id < head.chunk_id or index.cursor.deletion_id < head.deletion_id:
-            index.apply(self._log.read(vector_store, index.cursor, LOG_PAGE_CHUNKS))
-        return index
+    def forget(self, vector_store_id: str) -> None:
+        """Remove the indexes of a vector store that was deleted.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        with self._lock:
+            self._lexical.pop(vector_store_id, None)
+            for key in [key for key in self._vectors if key[0] == vector_store_id]:
+                del self._vectors[key]
+        folder = self._folder / vector_store_id
+        with store_errors("indexes", folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+
+    def _open_vectors(self, vector_store: VectorStore) -> FaissIndex:
+        def replay(after: Cursor) -> Iterator[LogPage]:
+            while True:
+                page = self._log.read(vector_store, after, LOG_PAGE_CHUNKS)
+                yield page
+                if page.cursor == after:
+                    return
+                after = page.cursor
+
+        return FaissIndex(
+            self._folder / vector_store.id / f"vectors-{vector_store.embedding_id}",
+            dimension=vector_store.dimension,
+            kind=self._kind,
+            gpu=self._gpu,
+            replay=replay,
+        )
+
+    def _caught_up(self, store: VectorStore, entry: _Entry[Index], open_index: Callable[[VectorStore], Index]) -> Index:
+        """Apply what is new. Whoever asks meanwhile waits, and then finds that little or nothing is left to apply."""
+        index = entry.index
+        if index is not None and entry.agreed == (index.cursor, self._log.head(store)):
+            return index
+        with entry.lock:
+            if entry.index is None:
+                entry.index = open_index(store)
+            self._follow(store, entry, entry.index)
+            return entry.index
+
+    def _follow(self, store: VectorStore, entry: _Entry[Index], index: Index) -> None:
+        while True:
+            head = self._log.head(store)
+            if _is_ahead(index, head):
+                log.warning("index is ahead of the store and will be rebuilt", store=store.id, folder=str(self._folder))
+                index.reset()
+            elif index.cursor.chunk_id >= head.chunk_id and index.cursor.deletion_id >= head.deletion_id:
+                entry.agreed = (index.cursor, head)
+                return
+            else:
+                page = self._log.read(store, index.cursor, LOG_PAGE_CHUNKS)
+                if page.cursor == index.cursor:
+                    # The newest chunk has no vector of this model: there is nothing more to read.
+                    return
+                index.apply(page)
+
+    def _maintain_later(self, index: FaissIndex) -> None:
+        with self._lock:
+            if id(index) in self._maintained or not index.needs_maintenance:
+                return
+            self._maintained.add(id(index))
+        # Not a pool's thread: a pool would have the process wait at its end for work that stops at the main thread's end.
+        threading.Thread(target=self._maintain, args=(index,), name="index-maintenance").start()
+
+    def _maintain(self, index: FaissIndex) -> None:
+        try:
+            with self._maintenance:
+                index.maintain()
+        except Exception as error:  # noqa: BLE001 - a search goes on with the index as it is; the reason must not be lost
+            log.warning("index could not be organised anew", reason=f"{type(error).__name__}: {error}")
+        finally:
+            with self._lock:
+                self._maintained.discard(id(index))
+
+
+def _is_ahead(index: FaissIndex | TantivyIndex, head: Cursor) -> bool:
+    """Whether the index knows what the store does not: it was restored from a backup, or it lost its last writes.
+
+    Where the newest chunk was deleted, the cursor alone is beyond the newest chunk as well.
+    """
+    cursor = index.cursor
+    if cursor.deletion_id != head.deletion_id:
+        return cursor.deletion_id > head.deletion_id
+    return cursor.chunk_id > head.chunk_id and index.newest > head.chunk_id

@@ -1,5 +1,6 @@
 """Embeds with a sentence-transformers model; by default all-MiniLM-L6-v2, which comes as a package and needs no download."""
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
 BATCH_SIZE = 32
+DECISIVE_SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".bin")
+# Of a file of many gigabytes, which would take minutes to read whole.
+SAMPLED_BYTES = 4 * 1024**2
 
 
 class SentenceEmbedder:
@@ -35,7 +39,8 @@ class SentenceEmbedder:
                 f"RAG_EMBEDDER__MODEL: {folder} is not a model folder: it has no modules.json; "
                 "name a folder that SentenceTransformer.save() wrote"
             )
-        self.model_id = PACKAGED_MODEL if model is None else folder.resolve().name
+        self.location = None if model is None else str(folder.resolve())
+        self.model_id = PACKAGED_MODEL if model is None else f"{folder.resolve().name}@{_fingerprint(folder)}"
         self._model = _load(folder, device)
         self._tokenizer = Tokenizer.from_file(str(_tokenizer_file(folder)))
         self._tokenizer.no_truncation()
@@ -75,6 +80,19 @@ def _packaged_folder() -> Path:
             "the packaged embedding model is not installed: run `make install`, or set RAG_EMBEDDER__MODEL to a model folder"
         )
     return Path(spec.origin).parent / "model"
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a short hash of what decides the vectors: settings, prompts and tokenizer whole, of weights both ends."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in DECISIVE_SUFFIXES):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(SAMPLED_BYTES))
+            file.seek(max(0, size - SAMPLED_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()[:12]
 
 
 def _tokenizer_file(folder: Path) -> Path:

@@ -22,6 +22,7 @@ def passage_object(passage: Passage, url: PassageUrl) -> Json:
         "rank": passage.rank,
         "start": passage.start,
         "end": passage.end,
+        "place": dict(passage.place),
         "url": url(passage.id),
     }
 

@@ -38,7 +38,7 @@ def main() -> int:
     """Run the command and return its exit status, as a shell would: 128 + n when signal n ended it."""
     grace_s = float(sys.argv[1])
     # Orphans of the command become our children, so that they can be found and ended too.
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     wakeup, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -135,7 +135,7 @@ def _processes() -> list[_Process]:
 
 def _die_with(guard: int) -> Callable[[], None]:
     def run_in_child() -> None:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:
             # It was killed before the call above, so that no signal will come.
             os._exit(COMMAND_NOT_STARTED)
@@ -143,7 +143,8 @@ def _die_with(guard: int) -> Callable[[], None]:
     return run_in_child
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
+    """Set something of this process that only Linux knows; elsewhere do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 

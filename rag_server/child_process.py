@@ -51,6 +51,9 @@ class ChildProcess:
     def exit_status(self) -> int | None:
         """Return the command's exit status, or None while it runs; negative when the guard was killed, and all with it."""
         status = self._guard.poll()
+        if status is not None and self._guard.stdin is not None:
+            # Whoever asks may never call stop() for a command that has ended by itself.
+            self._guard.stdin.close()
         if status is not None and status < 0:
             self._end_orphans()
         return status

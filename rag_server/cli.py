@@ -1,14 +1,15 @@
-"""The command line: `rag-server serve | index | search | ask | doctor`."""
+"""The command line: `rag-server serve | index | search | ask | keys | doctor`."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rag_server.config import load_settings
-from rag_server.errors import RagServerError
+from rag_server.errors import InvalidRequestError, RagServerError
 from rag_server.observability import configure_logging
 
 app = typer.Typer(
@@ -18,8 +19,16 @@ app = typer.Typer(
     help="Answer questions from your own documents. Every setting is an environment variable; `rag-server doctor` lists them.",
 )
 
+keys = typer.Typer(no_args_is_help=True, help="API keys: who may ask, and which documents they may read.")
+app.add_typer(keys, name="keys")
+
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before anything is removed.")]
+Filter = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="JSON", help='Search only where it holds: {"type": "eq", "key": "year", "value": 2024}'),
+]
 
 
 @app.command()
@@ -38,14 +47,37 @@ def serve(
 
 @app.command()
 def index(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders; rows of a .jsonl are documents of their own.")],
     collection: Collection,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders; rows of a .jsonl are documents of their own.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An attribute of the files, for filters; may be repeated.")
+    ] = None,
+    principal: Annotated[
+        list[str] | None, typer.Option(help="Only API keys with this principal may read the files; may be repeated.")
+    ] = None,
+    prune: Annotated[bool, typer.Option(help="Then remove from the collection what is gone from the folders.")] = False,
+    change_model: Annotated[
+        bool, typer.Option(help="Give the collection the vectors of the configured embedding model, or go back to it.")
+    ] = False,
+    drop_old_vectors: Annotated[bool, typer.Option(help="After --change-model, delete those of other models.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Index files into a collection. Run it again at any time: what is unchanged is skipped."""
-    from rag_server.commands.indexing import run_index
+    from rag_server.commands.indexing import FileOptions, parse_attribute_options, run_change_model, run_index
 
-    if not run_index(load_settings(), paths, collection=collection, as_json=as_json):
+    if change_model == bool(paths):
+        raise InvalidRequestError("name files or folders to index, or --change-model without any")
+    if change_model:
+        run_change_model(load_settings(), collection=collection, drop_old=drop_old_vectors, assume_yes=yes)
+        return
+    options = FileOptions(parse_attribute_options(attribute or []), tuple(sorted(set(principal))) if principal else None)
+    complete = run_index(
+        load_settings(), paths or [], collection=collection, options=options, prune=prune, assume_yes=yes, as_json=as_json
+    )
+    if not complete:
         raise typer.Exit(1)
 
 
@@ -54,24 +86,26 @@ def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
     collection: Collection,
     k: Annotated[int, typer.Option("-k", min=1, max=50, help="Number of passages.")] = 10,
+    filters: Filter = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the passages that a question would be answered from."""
     from rag_server.commands.asking import run_search
 
-    asyncio.run(run_search(load_settings(), query, collection=collection, k=k, as_json=as_json))
+    asyncio.run(run_search(load_settings(), query, collection=collection, k=k, filters=_json(filters), as_json=as_json))
 
 
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     collection: Collection,
+    filters: Filter = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from a collection, streamed, with its citations."""
     from rag_server.commands.asking import run_ask
 
-    asyncio.run(run_ask(load_settings(), question, collection=collection, as_json=as_json))
+    asyncio.run(run_ask(load_settings(), question, collection=collection, filters=_json(filters), as_json=as_json))
 
 
 @app.command()
@@ -81,6 +115,46 @@ def doctor(as_json: AsJson = False) -> None:
 
     if not asyncio.run(run_doctor(load_settings(), as_json=as_json)):
         raise typer.Exit(1)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    tenant: Annotated[str, typer.Option(help="Whose collections it opens; collections of different tenants never meet.")] = "",
+    principal: Annotated[
+        list[str] | None, typer.Option(help="Open only unrestricted files and those for this principal; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key and print it, once. From then on every request needs one."""
+    from rag_server.commands import managing_keys
+
+    managing_keys.create_key(load_settings(), name=name, tenant=tenant, principals=principal or [], as_json=as_json)
+
+
+@keys.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """List the API keys."""
+    from rag_server.commands import managing_keys
+
+    managing_keys.list_keys(load_settings(), as_json=as_json)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(help="As `rag-server keys list` shows it.")], yes: Yes = False) -> None:
+    """End an API key at once."""
+    from rag_server.commands import managing_keys
+
+    managing_keys.revoke_key(load_settings(), key_id, assume_yes=yes)
+
+
+@app.command(hidden=True)
+def worker() -> None:
+    """Index uploads until none is left; a running server starts it by itself."""
+    from rag_server.commands.working import run_worker
+
+    configure_logging(level="info")
+    run_worker(load_settings())
 
 
 @app.command("scripted-engine", hidden=True)
@@ -106,6 +180,18 @@ def scripted_engine(
         context_length=context_length,
     )
     run(script, host=host, port=port)
+
+
+def _json(option: str | None) -> dict[str, Any] | None:
+    if option is None:
+        return None
+    try:
+        parsed = json.loads(option)
+    except ValueError as error:
+        raise InvalidRequestError(f"--filter is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise InvalidRequestError("--filter must be a JSON object with a type")
+    return parsed
 
 
 def main() -> None:

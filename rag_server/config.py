@@ -15,6 +15,9 @@ PREFIX = "RAG_"
 # Names with our prefix that are not settings of the server: the file with settings, and the evaluation's data folder.
 NOT_SETTINGS = {"RAG_CONFIG", "RAG_EVAL_DATA"}
 
+FaissKind = Literal["auto", "flat", "hnsw", "ivf", "ivf_sq8", "ivf_rabitq"]
+GpuMode = Literal["replicated", "sharded"]
+SegmenterKind = Literal["sentencex", "sat"]
 RetrieveKind = Literal["dense", "lexical", "hybrid"]
 RerankKind = Literal["none"]
 ReorderKind = Literal["none", "sides"]
@@ -45,7 +48,11 @@ class EngineSettings(_Section):
 class DatabaseSettings(_Section):
     """The truth store."""
 
-    url: str | None = Field(None, description="SQLAlchemy URL of a SQLite file. Unset: rag.db in the data directory.")
+    url: SecretStr | None = Field(
+        None,
+        description="A PostgreSQL database, such as postgresql://user:password@host/rag, or a SQLite file, such as "
+        "sqlite:////var/lib/rag.db. Unset: rag.db in the data directory.",
+    )
 
 
 class RedisSettings(_Section):
@@ -66,6 +73,13 @@ class ChunkingSettings(_Section):
 
     max_tokens: int = Field(200, ge=16, le=4096, description="Longest chunk, in tokens of the embedding model.")
     overlap_tokens: int = Field(0, ge=0, description="Tokens that a chunk may repeat of the one before it, in whole sentences.")
+    segmenter: SegmenterKind = Field(
+        "sentencex",
+        description="Finds sentences: sentencex by rules, sat by a Segment-any-Text model (`pip install wtpsplit`).",
+    )
+    segmenter_model: str | None = Field(
+        None, description="For sat: a folder with its model and the tokenizer of xlm-roberta-base. Nothing is downloaded."
+    )
 
     @model_validator(mode="after")
     def _overlap_at_most_half(self) -> "ChunkingSettings":
@@ -78,6 +92,20 @@ class IndexSettings(_Section):
     """The vector index."""
 
     kind: Literal["faiss"] = Field("faiss", description="Which vector index is used.")
+    faiss: FaissKind = Field(
+        "auto", description="How FAISS organises vectors: flat, hnsw, ivf, ivf_sq8, ivf_rabitq, or auto by their number."
+    )
+    gpu: GpuMode = Field(
+        "replicated", description="Whether GPUs, where there are any, each hold all vectors or a part of them."
+    )
+
+
+class AuthSettings(_Section):
+    """Who may ask."""
+
+    required: bool | None = Field(
+        None, description="Whether requests need an API key. Unset: as soon as `rag-server keys create` made one."
+    )
 
 
 class RetrieveSettings(_Section):
@@ -115,7 +143,7 @@ class Settings(_Section):
     """Everything that can be set. Defaults run on a laptop."""
 
     data_dir: Path = Field(default_factory=lambda: user_data_path("rag-server"), description="Where everything is kept.")
-    host: str = Field("127.0.0.1", description="Address to listen on. There are no API keys yet: keep it on loopback.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Make API keys before it is anything but loopback.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     engine: EngineSettings = EngineSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -127,6 +155,7 @@ class Settings(_Section):
     rerank: RerankSettings = RerankSettings()
     reorder: ReorderSettings = ReorderSettings()
     prompt: PromptSettings = PromptSettings()
+    auth: AuthSettings = AuthSettings()
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
@@ -145,6 +174,19 @@ def load_settings(environ: Mapping[str, str] = os.environ, **overrides: Any) -> 
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(fault) for fault in error.errors())) from None
     return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+
+
+def settings_environment(settings: BaseModel, prefix: str = PREFIX) -> dict[str, str]:
+    """Return the environment variables that give a child process these settings, secrets included."""
+    environment: dict[str, str] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, _Section):
+            environment |= settings_environment(value, f"{prefix}{name.upper()}__")
+        elif value is not None:
+            secret = value.get_secret_value() if isinstance(value, SecretStr) else value
+            environment[f"{prefix}{name.upper()}"] = str(secret)
+    return environment
 
 
 def setting_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[tuple[str, Any, str]]:

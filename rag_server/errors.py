@@ -31,6 +31,42 @@ class InvalidRequestError(RagServerError):
         self.param = param
 
 
+class InvalidAttributeError(InvalidRequestError):
+    """An attribute is of no type that can be stored or compared; the message names it."""
+
+    code = "invalid_attribute"
+
+
+class InvalidFilterError(InvalidRequestError):
+    """A filter is malformed, or compares with an attribute that no document has."""
+
+    code = "invalid_filter"
+
+
+class UnauthorizedError(RagServerError):
+    """The request carries no valid API key."""
+
+    code = "invalid_api_key"
+
+
+class ForbiddenError(RagServerError):
+    """The API key is valid, but what is asked for is not for its bearer."""
+
+    code = "forbidden"
+
+
+class PayloadTooLargeError(RagServerError):
+    """The upload is larger than this server takes."""
+
+    code = "payload_too_large"
+
+
+class CancelledByUserError(RagServerError):
+    """Someone cancelled the file or deleted it while it was indexed; what was stored of it stays until it is deleted."""
+
+    code = "cancelled"
+
+
 class NotFoundError(RagServerError):
     """What the request names does not exist."""
 
@@ -67,10 +103,22 @@ class EmbeddingMismatchError(RagServerError):
     code = "embedding_mismatch"
 
 
+class DimensionMismatchError(RagServerError):
+    """A vector has another number of columns than the vector index it is meant for."""
+
+    code = "dimension_mismatch"
+
+
 class StoreError(RagServerError):
     """The truth store cannot be read or written (disk full, read-only, locked by another process, damaged)."""
 
     code = "store_unavailable"
+
+
+class StoreDamagedError(StoreError):
+    """The truth store's own file is damaged; it has to be restored."""
+
+    code = "store_damaged"
 
 
 class EngineUnavailableError(RagServerError):

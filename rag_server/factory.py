@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rag_server.config import RetrieveKind, Settings
-from rag_server.errors import EngineUnavailableError
+from rag_server.errors import EngineUnavailableError, StoreError
 from rag_server.pipeline import RagOptions, RagPipeline
-from rag_server.protocols import Cache, Embedder, Indexes, Retriever
+from rag_server.protocols import Cache, Embedder, Embedders, Indexes, Retriever
 from rag_server.store.database import Database
+from rag_server.store.documents import Documents
 from rag_server.store.files import Files
-from rag_server.store.reading import Passages, SqlChunkLog
+from rag_server.store.keys import Keys
+from rag_server.store.log import SqlChunkLog
+from rag_server.store.model_change import ModelChange
+from rag_server.store.reading import Passages
+from rag_server.store.selection import Selection
+from rag_server.store.uploads import Uploads
 from rag_server.store.vector_stores import VectorStores
+from rag_server.types import Chunk
 
 if TYPE_CHECKING:
     from indexers.collection_indexes import CollectionIndexes
@@ -33,28 +40,72 @@ class Store:
     database: Database
     vector_stores: VectorStores
     files: Files
+    documents: Documents
+    uploads: Uploads
+    keys: Keys
     log: SqlChunkLog
+    selection: Selection
     passages: Passages
+    model_change: ModelChange
 
 
 def open_store(settings: Settings) -> Store:
     """Open the truth store, made on the spot if need be."""
-    database = Database(settings.database.url or f"sqlite:///{settings.data_dir / 'rag.db'}")
-    return Store(database, VectorStores(database), Files(database), SqlChunkLog(database), Passages(database))
+    try:
+        # What people index is theirs alone.
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot create the data directory: {error}; set RAG_DATA_DIR to a folder that can be written"
+        ) from None
+    url = settings.database.url
+    database = Database(f"sqlite:///{settings.data_dir / 'rag.db'}" if url is None else url.get_secret_value())
+    files = Files(database)
+    return Store(
+        database=database,
+        vector_stores=VectorStores(database),
+        files=files,
+        documents=Documents(database, files.owner),
+        uploads=Uploads(database),
+        keys=Keys(database),
+        log=SqlChunkLog(database),
+        selection=Selection(database),
+        passages=Passages(database),
+        model_change=ModelChange(database),
+    )
 
 
 def load_embedder(settings: Settings) -> Embedder:
-    """Load the embedding model; takes seconds."""
+    """Load the configured embedding model; takes seconds."""
     from indexers.sentence_embedder import SentenceEmbedder
 
     return SentenceEmbedder(settings.embedder.model, device=settings.embedder.device)
+
+
+def build_embedders(settings: Settings, configured: Embedder) -> Embedders:
+    """Return the embedding models of all vector stores, those beside the configured one loaded on their first use."""
+    from indexers.embedders import StoreEmbedders
+    from indexers.sentence_embedder import SentenceEmbedder
+
+    return StoreEmbedders(configured, lambda location: SentenceEmbedder(location, device=settings.embedder.device))
+
+
+def build_chunker(settings: Settings) -> Callable[..., list[Chunk]]:
+    """Return what cuts a document's text, with the configured sentence segmenter."""
+    from indexers.chunking import chunk_text
+
+    if settings.chunking.segmenter == "sentencex":
+        return chunk_text
+    from indexers.sat_segmenter import SatSegmenter
+
+    return partial(chunk_text, sentences=SatSegmenter(settings.chunking.segmenter_model))
 
 
 def open_indexes(settings: Settings, store: Store) -> "CollectionIndexes":
     """Return the derived indexes in the data directory; each is opened on its first use."""
     from indexers.collection_indexes import CollectionIndexes
 
-    return CollectionIndexes(settings.data_dir / "indexes", store.log)
+    return CollectionIndexes(settings.data_dir / "indexes", store.log, kind=settings.index.faiss, gpu=settings.index.gpu)
 
 
 def build_engine_child(settings: Settings) -> "VllmProcess | None":
@@ -100,23 +151,23 @@ def build_cache(settings: Settings) -> "tuple[RedisCache, ValkeyProcess | None]"
     return RedisCache(lambda: child.url), child
 
 
-def build_retriever(kind: RetrieveKind, embedder: Embedder, indexes: Indexes) -> Retriever:
+def build_retriever(kind: RetrieveKind, embedders: Embedders, indexes: Indexes, selection: Selection) -> Retriever:
     """Return the retriever of that kind."""
     if kind == "dense":
         from retrievers.dense import DenseRetriever
 
-        return DenseRetriever(embedder, indexes)
+        return DenseRetriever(embedders, indexes, selection)
     if kind == "lexical":
         from retrievers.lexical import LexicalRetriever
 
-        return LexicalRetriever(indexes)
+        return LexicalRetriever(indexes, selection)
     from retrievers.hybrid import HybridRetriever
 
-    return HybridRetriever([build_retriever(part, embedder, indexes) for part in ("dense", "lexical")])
+    return HybridRetriever([build_retriever(part, embedders, indexes, selection) for part in ("dense", "lexical")])
 
 
 def build_pipeline(
-    settings: Settings, *, store: Store, embedder: Embedder, indexes: Indexes, engine: "OpenAIHttpEngine", cache: Cache
+    settings: Settings, *, store: Store, embedders: Embedders, indexes: Indexes, engine: "OpenAIHttpEngine", cache: Cache
 ) -> RagPipeline:
     """Return the query flow."""
     from indexers.chunking import sentence_spans
@@ -128,11 +179,11 @@ def build_pipeline(
     kinds: tuple[RetrieveKind, ...] = ("dense", "lexical", "hybrid")
     retrievers = {
         kind: CachedRetriever(
-            build_retriever(kind, embedder, indexes),
+            build_retriever(kind, embedders, indexes, store.selection),
             cache=cache,
             key=cache_key,
             log=store.log,
-            name=f"{kind}:{embedder.model_id}",
+            name=kind,
         )
         for kind in kinds
     }

@@ -12,7 +12,7 @@ from rag_server.config import ReorderKind, RerankKind, RetrieveKind
 from rag_server.observability import CITATIONS, PASSAGES_DROPPED, StageTimer
 from rag_server.prompt import Place, Prompt, build_prompt, question_of
 from rag_server.protocols import Engine, Json, PassageStore, Reranker, Retriever
-from rag_server.types import Citation, Passage, Query, VectorStore
+from rag_server.types import Access, Citation, Filter, Passage, Query, VectorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class RagRequest:
     vector_stores: tuple[VectorStore, ...]
     options: RagOptions
     passage_url: PassageUrl
+    access: Access
+    filter: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ class RagPipeline:
         with timer.stage("retrieve"):
             hits = await self._retrievers[options.retrieve].retrieve(query, options.num_candidates)
             # Only a reranker has a use for the text of the others.
-            candidates = await asyncio.to_thread(self._passages.passages, hits[:limit] if options.rerank == "none" else hits)
+            candidates = await asyncio.to_thread(
+                self._passages.passages, hits[:limit] if options.rerank == "none" else hits, query.access
+            )
         with timer.stage("rerank"):
             return (await self._rerankers[options.rerank].rerank(query.text, candidates))[:limit]
 
@@ -91,7 +95,7 @@ class RagPipeline:
             EngineUnavailableError: The engine cannot count tokens now.
         """
         timer = StageTimer()
-        query = Query(question_of(request.body["messages"]), request.vector_stores)
+        query = Query(question_of(request.body["messages"]), request.vector_stores, request.access, request.filter)
         ranked = await self.find_passages(query, request.options, timer, limit=request.options.num_passages)
         with timer.stage("prompt"):
             model = request.engine_model or await self._engine.default_model()

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
-from rag_server.types import Cursor, Hit, LogPage, Passage, Query, Vectors, VectorStore
+from rag_server.types import Access, ChunkIds, Cursor, Hit, LogPage, Passage, Query, Vectors, VectorStore
 
 # An OpenAI wire object, handed through without being understood in full.
 Json = dict[str, Any]
@@ -15,6 +15,10 @@ class Embedder(Protocol):
     @property
     def model_id(self) -> str:
         """The name that a vector store remembers; equal names must mean equal vectors."""
+
+    @property
+    def location(self) -> str | None:
+        """Where the model can be loaded from again; None is the packaged one."""
 
     @property
     def dimension(self) -> int:
@@ -34,6 +38,13 @@ class Embedder(Protocol):
         """Return the character span of every token of `text`, in order, special tokens left out."""
 
 
+class Embedders(Protocol):
+    """The embedding models of every vector store that is searched."""
+
+    def of(self, vector_store: VectorStore) -> Embedder:
+        """Return the model that the vector store's vectors come from, loaded on first use."""
+
+
 class ChunkLog(Protocol):
     """The part of the truth store that derived indexes follow."""
 
@@ -44,11 +55,18 @@ class ChunkLog(Protocol):
         """Return at most `limit` chunks after the cursor and, once no chunk is left, the deletions; one consistent view."""
 
 
+class ChunkSelection(Protocol):
+    """The part of the truth store that says which chunks a query may find."""
+
+    def chunk_ids(self, vector_store: VectorStore, query: Query) -> ChunkIds | None:
+        """Return the chunks that the query's access and filter admit; None means all of them."""
+
+
 class PassageStore(Protocol):
     """The part of the truth store that a query needs."""
 
-    def passages(self, hits: Sequence[Hit]) -> list[Passage]:
-        """Return the passages of `hits` in their order, ranked from 1; hits deleted meanwhile are left out."""
+    def passages(self, hits: Sequence[Hit], access: Access) -> list[Passage]:
+        """Return the passages of `hits` in their order, ranked from 1; those deleted or closed to `access` are left out."""
 
 
 class DerivedIndex(Protocol):
@@ -68,15 +86,15 @@ class DerivedIndex(Protocol):
 class VectorIndex(DerivedIndex, Protocol):
     """Nearest neighbours by inner product."""
 
-    def search(self, vector: Vectors, k: int) -> list[Hit]:
-        """Return up to `k` chunks, nearest first; `vector` is one row."""
+    def search(self, vector: Vectors, k: int, *, allowed: ChunkIds | None = None) -> list[Hit]:
+        """Return the `k` nearest chunks (of `allowed`), nearest first, fewer only if there are fewer; `vector` is one row."""
 
 
 class LexicalIndex(DerivedIndex, Protocol):
     """Best matches by BM25."""
 
-    def search(self, text: str, k: int) -> list[Hit]:
-        """Return up to `k` chunks, best first; any text is a valid query."""
+    def search(self, text: str, k: int, *, allowed: ChunkIds | None = None) -> list[Hit]:
+        """Return the `k` best chunks (of `allowed`) that share a word with `text`, best first; any text is a valid query."""
 
 
 class Indexes(Protocol):

@@ -4,21 +4,28 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from rag_server import factory
 from rag_server.config import Settings
-from rag_server.errors import RagServerError
+from rag_server.errors import RagServerError, StoreDamagedError, StoreError
 from rag_server.pipeline import RagOptions, RagPipeline
-from rag_server.protocols import Embedder
+from rag_server.protocols import Embedder, Embedders
+from rag_server.store.verification import verify
+from rag_server.types import Access
+from rag_server.worker_process import WorkerProcess
 
 log = structlog.get_logger()
 
 # How a command finds the server that is running on its data directory.
 ADDRESS_FILE = "server.json"
+# What is lost of the derived indexes by a kill has to be replayed at the next start.
+SAVE_INDEXES_EVERY_S = 60.0
 
 
 class Services:
@@ -31,10 +38,14 @@ class Services:
         self.engine_child = factory.build_engine_child(settings)
         self.engine = factory.build_engine(settings, self.engine_child)
         self.cache, self.cache_child = factory.build_cache(settings)
+        self.worker = WorkerProcess(settings, self.store.files)
         self.default_options: RagOptions = factory.default_options(settings)
+        # Lets the commands of this machine in, whoever else needs a key.
+        self.local_secret = secrets.token_urlsafe(32)
         # What is still going on before the server is as good as it gets, by name, for /ready.
         self.pending: dict[str, str] = {}
         self._embedder: asyncio.Future[Embedder] | None = None
+        self._embedders: Embedders | None = None
         self._pipeline: RagPipeline | None = None
 
     @contextlib.asynccontextmanager
@@ -48,13 +59,16 @@ class Services:
             self.engine_child.start()
         self._embedder = asyncio.ensure_future(asyncio.to_thread(factory.load_embedder, self.settings))
         self._embedder.add_done_callback(_log_failure)
-        task = asyncio.ensure_future(background(self)) if background is not None else None
+        self.worker.start()
+        tasks = [asyncio.ensure_future(self._verify()), asyncio.ensure_future(self._save_indexes())]
+        if background is not None:
+            tasks.append(asyncio.ensure_future(background(self)))
         try:
             yield
         finally:
-            if task is not None:
+            for task in tasks:
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._stop()
 
     async def embedder(self) -> Embedder:
@@ -67,14 +81,34 @@ class Services:
             raise RuntimeError("Services.running() is not entered")
         return await asyncio.shield(self._embedder)
 
+    async def embedders(self) -> Embedders:
+        """Return the embedding models of all vector stores once the configured one is loaded."""
+        configured = await self.embedder()
+        if self._embedders is None:
+            self._embedders = factory.build_embedders(self.settings, configured)
+        return self._embedders
+
+    async def access(self, secret: str | None) -> Access | None:
+        """Return for whom the bearer of `secret` asks, None if nobody may ask like that."""
+        if secret is not None:
+            if secrets.compare_digest(secret.encode(), self.local_secret.encode()):
+                return Access()
+            key = await asyncio.to_thread(self.store.keys.find, secret)
+            if key is not None:
+                return key.access
+        required = self.settings.auth.required
+        if required is None:
+            required = await asyncio.to_thread(self.store.keys.any_valid)
+        return None if required else Access()
+
     async def pipeline(self) -> RagPipeline:
         """Return the query flow once its parts are loaded."""
-        embedder = await self.embedder()
+        embedders = await self.embedders()
         if self._pipeline is None:
             self._pipeline = factory.build_pipeline(
                 self.settings,
                 store=self.store,
-                embedder=embedder,
+                embedders=embedders,
                 indexes=self.indexes,
                 engine=self.engine,
                 cache=self.cache,
@@ -84,6 +118,8 @@ class Services:
     async def missing(self) -> dict[str, str]:
         """Return what is not ready, each with a sentence that says why; empty means that questions are answered."""
         missing = dict(self.pending)
+        if self.store.database.damage is not None:
+            missing["store"] = self.store.database.damage
         if self._embedder is None or not self._embedder.done():
             missing["embedder"] = "loading the embedding model"
         elif (error := self._embedder.exception()) is not None:
@@ -98,7 +134,29 @@ class Services:
                 missing["engine"] = str(error)
         return missing
 
+    async def _verify(self) -> None:
+        """Read the whole store once; a damaged one is not served."""
+        self.pending["store"] = "checking what is stored"
+        try:
+            await asyncio.to_thread(verify, self.store.database)
+        except StoreDamagedError as error:
+            log.error("the store is damaged", reason=str(error))
+            self.store.database.damage = str(error)
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of a check that did not take place
+            log.error("the store could not be checked", reason=f"{type(error).__name__}: {error}")
+        finally:
+            del self.pending["store"]
+
+    async def _save_indexes(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_INDEXES_EVERY_S)
+            try:
+                await asyncio.to_thread(self.indexes.save)
+            except (StoreError, OSError) as error:
+                log.error("the indexes cannot be saved; they are replayed at the next start", reason=str(error))
+
     async def _stop(self) -> None:
+        await self.worker.stop()
         if self.engine_child is not None:
             await self.engine_child.stop()
         await self.engine.aclose()
@@ -110,15 +168,27 @@ class Services:
         self.store.database.close()
 
 
-def write_address(data_dir: Path, url: str) -> None:
-    """Record where the server of this data directory listens."""
-    (data_dir / ADDRESS_FILE).write_text(json.dumps({"url": url, "pid": os.getpid()}))
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens, and what lets the commands of its machine in."""
+
+    url: str
+    secret: str
 
 
-def read_address(data_dir: Path) -> str | None:
+def write_address(data_dir: Path, address: Address) -> None:
+    """Record where the server of this data directory listens, for its owner's eyes only."""
+    temporary = data_dir / f"{ADDRESS_FILE}.{os.getpid()}"
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps({"url": address.url, "secret": address.secret}))
+    temporary.replace(data_dir / ADDRESS_FILE)
+
+
+def read_address(data_dir: Path) -> Address | None:
     """Return the address that the last server of this data directory recorded; it may have ended since."""
     try:
-        return str(json.loads((data_dir / ADDRESS_FILE).read_text())["url"])
+        found = json.loads((data_dir / ADDRESS_FILE).read_text())
+        return Address(str(found["url"]), str(found["secret"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

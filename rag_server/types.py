@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,25 @@ import numpy.typing as npt
 Attributes = Mapping[str, str | float | bool]
 # Rows are texts, columns are dimensions, float32, each row of unit length.
 Vectors = npt.NDArray[np.float32]
+# Ascending, each once, int64.
+ChunkIds = npt.NDArray[np.int64]
+SectionKind = Literal["page", "sheet", "slide", "heading"]
+# Where in its document a chunk starts, by kind of section: {"page": 3.0, "heading": "Methods"}. Filters find it by these names.
+Place = Mapping[str, str | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a document that a citation can name; it reaches to the next section of its kind (and level).
+
+    `start` is its first character in the document's text; `label` is the number of a page or slide (a float, counted
+    from 1), or the name of a sheet or heading. `level` is a heading's depth from 1, and 0 for every other kind.
+    """
+
+    start: int
+    kind: SectionKind
+    label: str | float
+    level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +39,8 @@ class Document:
     title: str
     text: str
     attributes: Attributes = field(default_factory=dict)
+    # In the order of their starts.
+    sections: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +49,7 @@ class Chunk:
 
     start: int
     end: int
+    place: Place = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +63,110 @@ class EmbeddedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk with its vector, as an earlier run stored it."""
+
+    title: str
+    text: str
+    place: Place
+    vector: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class UnembeddedChunk:
+    """A chunk that has no vector of some model yet."""
+
+    id: int
+    title: str
+    text: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who asks: a tenant sees its own vector stores only, and of restricted files those that name one of `principals`.
+
+    `principals` None sees every file of the tenant. The default is the person at the machine.
+    """
+
+    tenant: str = ""
+    principals: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VectorStore:
     """A collection of files that is searched together, embedded by one model."""
 
     id: str
+    tenant: str
     name: str
     created_at: int
     embedding_id: int
     embedding_model: str
+    embedding_location: str | None
     dimension: int
+
+
+FileStatus = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file of a vector store. `fingerprint` is set once all of its documents are stored."""
+    """A file of a vector store. `fingerprint` is set once all of its documents are stored.
 
+    `principals` None means that everyone of the tenant may read it; `chunking` None means as the settings say.
+    """
+
+    key: int
     id: str
     vector_store_id: str
     source: str
     filename: str
     bytes: int
     created_at: int
-    status: str
+    status: FileStatus
     fingerprint: str | None
+    attributes: Attributes
+    principals: tuple[str, ...] | None
+    chunking: Mapping[str, int] | None
+    error: str | None
+    bytes_read: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """What is known of a file before it is read; `id` None means that it gets one of its own."""
+
+    source: str
+    filename: str
+    bytes: int
+    id: str | None = None
+    attributes: Attributes = field(default_factory=dict)
+    principals: tuple[str, ...] | None = None
+    chunking: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that was sent to this server, whether or not a vector store holds it."""
+
+    id: str
+    tenant: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What lets a program in; the secret itself is not kept."""
+
+    id: str
+    name: str
+    access: Access
+    created_at: int
+    revoked_at: int | None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -92,12 +196,41 @@ class LogPage:
     cursor: Cursor
 
 
+ComparisonOperator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
+FilterValue = str | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Holds where the attribute `key` compares so with `value`: one value, or a tuple of them for `in` and `nin`.
+
+    Without the attribute only `ne` and `nin` hold. Values of different types are never equal, and neither greater nor less.
+    """
+
+    operator: ComparisonOperator
+    key: str
+    value: FilterValue | tuple[FilterValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compound:
+    """Holds where all (`and`) or any (`or`) of the filters hold."""
+
+    operator: Literal["and", "or"]
+    filters: tuple["Filter", ...]
+
+
+Filter = Comparison | Compound
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is searched for, and in which vector stores."""
+    """What is searched for, in which vector stores, by whom, and among which chunks."""
 
     text: str
     vector_stores: tuple[VectorStore, ...]
+    access: Access = field(default_factory=Access)
+    filter: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +256,7 @@ class Passage:
     score: float
     rank: int
     attributes: Attributes = field(default_factory=dict)
+    place: Place = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,20 @@ class CachedRetriever:
         """Return what `inner` finds, or found."""
         heads = await asyncio.to_thread(lambda: [self._log.head(store) for store in query.vector_stores])
         generations = [
-            [store.id, store.embedding_id, head.chunk_id, head.deletion_id]
+            [store.id, store.embedding_model, head.chunk_id, head.deletion_id]
             for store, head in zip(query.vector_stores, heads, strict=True)
         ]
-        key = self._key("hits", retriever=self._name, generations=generations, query=query.text, k=k)
+        key = self._key(
+            "hits",
+            retriever=self._name,
+            generations=generations,
+            query=query.text,
+            k=k,
+            # A filter and a list of principals narrow what is found; nobody must be answered with another's.
+            tenant=query.access.tenant,
+            principals=None if query.access.principals is None else sorted(query.access.principals),
+            filter=repr(query.filter),
+        )
         remembered = await self._cache.get(key)
         if remembered is not None:
             return [Hit(chunk_id, score) for chunk_id, score in json.loads(remembered)]

@@ -2,20 +2,28 @@
 
 import asyncio
 
-from rag_server.protocols import Indexes
+from rag_server.protocols import ChunkSelection, Indexes
 from rag_server.types import Hit, Query
 
 
 class LexicalRetriever:
     """Searches the BM25 index of each vector store."""
 
-    def __init__(self, indexes: Indexes) -> None:
+    def __init__(self, indexes: Indexes, selection: ChunkSelection) -> None:
         self._indexes = indexes
+        self._selection = selection
 
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
-        """Return up to `k` chunks, highest BM25 score first; across vector stores the scores are merely comparable."""
+        """Return up to `k` of the chunks that the query may find, highest BM25 score first.
+
+        Across vector stores the scores are merely comparable.
+        """
         return await asyncio.to_thread(self._search, query, k)
 
     def _search(self, query: Query, k: int) -> list[Hit]:
-        hits = [hit for store in query.vector_stores for hit in self._indexes.lexical(store).search(query.text, k)]
+        hits = [
+            hit
+            for store in query.vector_stores
+            for hit in self._indexes.lexical(store).search(query.text, k, allowed=self._selection.chunk_ids(store, query))
+        ]
         return sorted(hits, key=lambda hit: -hit.score)[:k]

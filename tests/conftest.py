@@ -3,7 +3,9 @@
 import contextlib
 import importlib.util
 import os
+import shutil
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import hypothesis
+import psycopg
 import pytest
 import uvicorn
 
@@ -65,6 +68,51 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: Embedder
     """Settings of a data directory of the test's own; the embedding model is the session's."""
     monkeypatch.setattr(factory, "load_embedder", lambda _: embedder)
     return load_settings({}, data_dir=tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address, without a database, of a PostgreSQL server of the tests' own."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    found = shutil.which("initdb") or (str(programs[-1] / "initdb") if programs else None)
+    if found is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    # Not below pytest's folder, which is closed to the user that the server runs as.
+    folder = Path(tempfile.mkdtemp(prefix="rag-pg-"))
+    # PostgreSQL refuses to run as root.
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    if user:
+        shutil.chown(folder, "postgres", "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data, control = str(folder / "data"), str(Path(found).with_name("pg_ctl"))
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    subprocess.run([*user, found, "-D", data, "-A", "trust", "-U", "tests"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    start = [*user, control, "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start"]
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    yield f"postgresql://tests@127.0.0.1:{port}"
+    subprocess.run([*user, control, "-D", data, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql_database(postgresql: str) -> Iterator[str]:
+    """The address of an empty PostgreSQL database."""
+    name = f"test_{os.urandom(6).hex()}"
+    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield f"{postgresql}/{name}"
+    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'any.db'}"
+    return str(request.getfixturevalue("postgresql_database"))
 
 
 @contextlib.contextmanager

@@ -1,26 +1,37 @@
-"""Finds the files to index and hands each to the loader of its kind."""
+"""Finds the files to index and hands each to the loader of its format."""
 
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rag_server.errors import DocumentError, UnsupportedFormatError
+from indexers.loaders.sniffing import sniff
+from rag_server.errors import DocumentError
 from rag_server.types import Document
 
 # Imported when the first such file is read: together the libraries of all formats take a second to load.
 LOADERS = {
-    ".txt": "indexers.loaders.text",
-    ".md": "indexers.loaders.markdown",
-    ".markdown": "indexers.loaders.markdown",
-    ".html": "indexers.loaders.html",
-    ".htm": "indexers.loaders.html",
-    ".pdf": "indexers.loaders.pdf",
-    ".docx": "indexers.loaders.docx",
-    ".jsonl": "indexers.loaders.jsonl",
-    ".jsonl.gz": "indexers.loaders.jsonl",
+    "text": "indexers.loaders.text",
+    "markdown": "indexers.loaders.markdown",
+    "html": "indexers.loaders.html",
+    "xml": "indexers.loaders.xml",
+    "tables": "indexers.loaders.tables",
+    "jsonl": "indexers.loaders.jsonl",
+    "json_file": "indexers.loaders.json_file",
+    "notebook": "indexers.loaders.notebook",
+    "source_code": "indexers.loaders.source_code",
+    "eml": "indexers.loaders.eml",
+    "rtf": "indexers.loaders.rtf",
+    "pdf": "indexers.loaders.pdf",
+    "doc": "indexers.loaders.doc",
+    "docx": "indexers.loaders.docx",
+    "odt": "indexers.loaders.odt",
+    "epub": "indexers.loaders.epub",
+    "pptx": "indexers.loaders.pptx",
+    "spreadsheet": "indexers.loaders.spreadsheet",
 }
-ROW_SUFFIXES = (".jsonl", ".jsonl.gz")
+# Their rows are documents of their own, read one at a time.
+ROW_FORMATS = frozenset(("jsonl",))
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -61,20 +72,24 @@ def _identity(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def load(path: Path, on_read: Callable[[int], None]) -> Iterator[Document | DocumentError]:
+def load(path: Path, on_read: Callable[[int], None], *, max_bytes: int | None = None) -> Iterator[Document | DocumentError]:
     """Yield the documents of a file, and the error of each row that is none.
 
+    Args:
+        path: The file.
+        on_read: Told how many bytes of the file are read so far, where its rows are read one at a time.
+        max_bytes: The most that is read of a file in one piece; None means any size.
+
     Raises:
-        DocumentError: The file as a whole cannot be read; UnsupportedFormatError if no loader knows its suffix.
+        DocumentError: The file as a whole cannot be read; UnsupportedFormatError if no loader knows its format.
         OSError: The file cannot be opened.
     """
-    # What cannot be opened is reported as such, whatever its suffix.
-    path.open("rb").close()
-    suffix = next((suffix for suffix in LOADERS if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise UnsupportedFormatError(f"{path} is of no known kind; convert it to one of: {' '.join(LOADERS)}")
-    loader = importlib.import_module(LOADERS[suffix])
-    if suffix in ROW_SUFFIXES:
+    format_name = sniff(path)
+    loader = importlib.import_module(LOADERS[format_name])
+    if format_name in ROW_FORMATS:
         yield from loader.load(path, on_read)
-    else:
-        yield loader.load(path)
+        return
+    num_bytes = path.stat().st_size
+    if max_bytes is not None and num_bytes > max_bytes:
+        raise DocumentError(f"{path} has {num_bytes >> 20} MiB, more than {max_bytes >> 20} MiB; split it or leave it out")
+    yield loader.load(path)

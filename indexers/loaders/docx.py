@@ -1,11 +1,10 @@
 """Reads a Word document: paragraphs, lists, text boxes and tables in the order of the document."""
 
-import zipfile
-import zlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import docx
 from docx.document import Document as WordDocument
@@ -13,14 +12,12 @@ from docx.oxml.exceptions import XmlchemyError
 from docx.oxml.ns import qn
 from docx.oxml.text.paragraph import CT_P
 from docx.oxml.xmlchemy import BaseOxmlElement
-from lxml.etree import LxmlError
 
-from indexers.loaders.text import one_line, whole_file
-from rag_server.errors import DocumentError
+from indexers.loaders.builder import BLANK_LINE, DocumentBuilder
+from indexers.loaders.package import DAMAGE, Format, check_package, unreadable
 from rag_server.types import Document
 
-MAX_UNCOMPRESSED_BYTES = 512 * 1024 * 1024
-OLE_SIGNATURE = bytes.fromhex("D0CF11E0A1B11AE1")
+FORMAT = Format("Word document", ".docx")
 # What python-docx answers for a file without properties.
 DEFAULT_TITLE = "Word Document"
 FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -31,20 +28,7 @@ CHARACTERS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBre
 NOT_IN_PARAGRAPH = frozenset((qn("w:del"), qn("w:moveFrom"), qn("w:rt"), TEXT_BOX, FALLBACK))
 # python-docx passes over content controls and tracked insertions, text and all.
 WRAPPERS = frozenset((qn("w:sdt"), qn("w:sdtContent"), qn("w:customXml"), qn("w:ins"), qn("w:moveTo")))
-# What python-docx, zipfile and lxml raise over a damaged package; OSError is a position outside of the file.
-DAMAGE = (
-    XmlchemyError,
-    LxmlError,
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    KeyError,
-    ValueError,
-    AttributeError,
-    TypeError,
-    OSError,
-)
+STYLE_LEVEL = re.compile(r"heading (\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,60 +36,31 @@ class Block:
     """A paragraph or a table."""
 
     text: str
-    kind: Literal["heading", "item", "other"] = "other"
+    is_item: bool = False
+    # Of a heading, else 0.
+    level: int = 0
 
 
 def load(path: Path) -> Document:
     """Read a .docx file; its title is that of its properties or its first heading."""
-    _check_package(path)
+    check_package(path, FORMAT)
+    builder = DocumentBuilder()
     try:
         word = docx.Document(str(path))
         styles = {style.style_id: (style.name or "").lower() for style in word.styles}
-        blocks = list(_blocks(word.element.body, styles))
-        title = _title(word, blocks)
-    except DAMAGE as error:
-        raise _unreadable(path, error) from error
-    return whole_file(path, title, _join(blocks))
+        was_item = False
+        for block in _blocks(word.element.body, styles):
+            builder.add(block.text, "\n" if block.is_item and was_item else BLANK_LINE, block.level)
+            was_item = block.is_item
+        title = _title(word) or next((str(section.label) for section in builder.sections), "")
+    except (XmlchemyError, *DAMAGE) as error:
+        raise unreadable(path, FORMAT, error) from error
+    return builder.build(path, title)
 
 
-def _check_package(path: Path) -> None:
-    """Refuse what would fill the memory or cannot be opened, before python-docx unpacks it."""
-    with path.open("rb") as file:
-        if file.read(len(OLE_SIGNATURE)) == OLE_SIGNATURE:
-            raise DocumentError(f"{path} is protected by a password or in the old .doc format; save it as plain .docx")
-        try:
-            with zipfile.ZipFile(file) as package:
-                members = package.infolist()
-        except DAMAGE as error:
-            raise _unreadable(path, error) from error
-    if any(member.flag_bits & 1 for member in members):
-        raise DocumentError(f"{path} is protected by a password; save a copy without one")
-    total = sum(member.file_size for member in members)
-    if total > MAX_UNCOMPRESSED_BYTES:
-        limit = MAX_UNCOMPRESSED_BYTES // 1024**2
-        raise DocumentError(f"{path} unpacks to {total // 1024**2} MB, more than {limit} MB; split it or leave it out")
-
-
-def _unreadable(path: Path, error: Exception) -> DocumentError:
-    return DocumentError(f"{path} is not a readable Word document ({one_line(error)}); save it again as .docx")
-
-
-def _title(word: WordDocument, blocks: Iterable[Block]) -> str:
+def _title(word: WordDocument) -> str:
     title: str = word.core_properties.title.strip()
-    if title and title != DEFAULT_TITLE:
-        return title
-    return next((block.text for block in blocks if block.kind == "heading"), "")
-
-
-def _join(blocks: Iterable[Block]) -> str:
-    """Separate blocks by blank lines, except the items of a list."""
-    pieces: list[str] = []
-    was_item = False
-    for block in blocks:
-        is_item = block.kind == "item"
-        pieces += ["\n" if is_item and was_item else "\n\n", block.text]
-        was_item = is_item
-    return "".join(pieces[1:])
+    return "" if title == DEFAULT_TITLE else title
 
 
 def _blocks(container: BaseOxmlElement, styles: dict[str, str]) -> Iterator[Block]:
@@ -115,7 +70,7 @@ def _blocks(container: BaseOxmlElement, styles: dict[str, str]) -> Iterator[Bloc
             continue
         text = "".join(_text(element)).strip()
         if text:
-            yield Block(text, _kind(element, styles))
+            yield _paragraph(text, element, styles)
         for box in _text_boxes(element):
             yield from _blocks(box, styles)
 
@@ -128,12 +83,13 @@ def _children(parent: BaseOxmlElement, tags: Iterable[str]) -> Iterator[Any]:
             yield from _children(child, tags)
 
 
-def _kind(paragraph: CT_P, styles: dict[str, str]) -> Literal["heading", "item", "other"]:
+def _paragraph(text: str, paragraph: CT_P, styles: dict[str, str]) -> Block:
     style = styles.get(paragraph.style or "", "")
     if style == "title" or style.startswith("heading"):
-        return "heading"
+        level = STYLE_LEVEL.match(style)
+        return Block(text, level=int(level[1]) if level else 1)
     is_numbered = paragraph.pPr is not None and paragraph.pPr.numPr is not None
-    return "item" if is_numbered or style.startswith("list") else "other"
+    return Block(text, is_item=is_numbered or style.startswith("list"))
 
 
 def _text(element: BaseOxmlElement) -> Iterator[str]:

@@ -1,12 +1,15 @@
 """Reads the visible text of an HTML page: a line per block or table row, cells separated by bars."""
 
 import re
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from indexers.loaders.text import decode, decode_as, decode_marked, whole_file
-from rag_server.types import Document
+from indexers.loaders.builder import heading
+from indexers.loaders.text import clean, decode, decode_as, decode_marked, whole_file
+from rag_server.types import Document, Section
 
 CHARSET = re.compile(rb"""<meta[^<>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 CHARSET_SEARCH_BYTES = 16_384
@@ -42,12 +45,28 @@ LINES = frozenset(("br", "dd", "dt", "legend", "li", "option", "select", "textar
 # Menus set these apart by their style, without a space between them.
 CONTROLS = frozenset(("a", "button"))
 CELLS = frozenset(("td", "th"))
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The title and the visible text of a page, cleaned; its sections are its headings."""
+
+    title: str
+    text: str
+    sections: tuple[Section, ...]
 
 
 def load(path: Path) -> Document:
     """Read an HTML page; its title is its <title> or first <h1>."""
-    page = LexborHTMLParser(_decode(path, path.read_bytes()))
-    return whole_file(path, _title(page), _visible_text(page))
+    page = read(_decode(path, path.read_bytes()))
+    return whole_file(path, page.title, page.text, page.sections)
+
+
+def read(markup: str) -> Page:
+    """Return what a reader sees of a page, also of one within another format."""
+    page = LexborHTMLParser(markup)
+    return Page(_title(page), *_visible_text(page))
 
 
 def _decode(path: Path, data: bytes) -> str:
@@ -70,10 +89,10 @@ def _title(page: LexborHTMLParser) -> str:
     return ""
 
 
-def _visible_text(page: LexborHTMLParser) -> str:
+def _visible_text(page: LexborHTMLParser) -> tuple[str, tuple[Section, ...]]:
     """Walk the page without recursion, since pages may nest as deeply as they like."""
     if page.body is None:
-        return ""
+        return "", ()
     writer = _Writer(_cells_with_structure(page))
     pending: list[tuple[LexborNode, bool]] = [(page.body, False)]
     while pending:
@@ -86,7 +105,7 @@ def _visible_text(page: LexborHTMLParser) -> str:
             writer.enter(node)
             pending.append((node, True))
             pending.extend((child, False) for child in reversed(list(node.iter(include_text=True))))
-    return "\n".join(writer.lines).strip()
+    return writer.result()
 
 
 def _is_hidden(node: LexborNode) -> bool:
@@ -120,6 +139,9 @@ class _Writer:
         self.cells: list[str] = []
         self.is_in_cell = False
         self.pre_depth = 0
+        self.heading_line = 0
+        # Line, label and level of each.
+        self.headings: list[tuple[int, str, int]] = []
 
     def enter(self, node: LexborNode) -> None:
         if node.tag in CELLS:
@@ -132,6 +154,8 @@ class _Writer:
             self.pieces.append(" ")
         if node.tag == "pre":
             self.pre_depth += 1
+        elif node.tag in HEADINGS:
+            self.heading_line = len(self.lines)
 
     def leave(self, node: LexborNode) -> None:
         if node.tag == "pre":
@@ -145,6 +169,8 @@ class _Writer:
             self._end_block()
         elif node.tag in LINES and node.tag != "br":
             self._end_line()
+        if node.tag in HEADINGS and (label := " ".join(self.lines[self.heading_line :]).strip()):
+            self.headings.append((self.heading_line, label, HEADINGS.index(node.tag) + 1))
 
     def _enter_cell(self, node: LexborNode) -> None:
         if node.mem_id in self.structured:
@@ -185,3 +211,12 @@ class _Writer:
         text = " ".join("".join(self.pieces).split())
         self.pieces.clear()
         return text
+
+    def result(self) -> tuple[str, tuple[Section, ...]]:
+        """Return the text and the headings in it."""
+        lines = [clean(line) for line in self.lines]
+        starts = [0, *accumulate(len(line) + 1 for line in lines)]
+        text = "\n".join(lines)
+        # Only preformatted text at the top has white space in front.
+        dropped = len(text) - len(text.lstrip())
+        return text.strip(), tuple(heading(starts[line] - dropped, label, level) for line, label, level in self.headings)

@@ -2,12 +2,13 @@
 
 import codecs
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import charset_normalizer
 
 from rag_server.errors import DocumentError
-from rag_server.types import Document
+from rag_server.types import Document, Section
 
 # UTF-32 before UTF-16: the mark of UTF-32-LE starts with the mark of UTF-16-LE.
 BYTE_ORDER_MARKS = {
@@ -39,13 +40,16 @@ def load(path: Path) -> Document:
     return whole_file(path, path.stem, decode(path, path.read_bytes()))
 
 
-def whole_file(path: Path, title: str, text: str) -> Document:
-    """Return the document that is the file at `path`; its title is the file's stem when `title` is blank."""
+def whole_file(path: Path, title: str, text: str, sections: Iterable[Section] = ()) -> Document:
+    """Return the document that is the file at `path`; its title is the file's stem when `title` is blank.
+
+    Sections count in cleaned text: who gives them has cleaned the text before.
+    """
     text = clean(text)
     if not text.strip():
         raise DocumentError(f"{path} holds no text")
     title = " ".join(clean(title).split())
-    return Document(document_id=path.name, title=title or path.stem, text=text)
+    return Document(document_id=path.name, title=title or path.stem, text=text, sections=tuple(sections))
 
 
 def clean(text: str) -> str:

@@ -15,6 +15,9 @@ log = structlog.get_logger()
 _STATUSES: tuple[tuple[type[errors.RagServerError], int], ...] = (
     (errors.InvalidRequestError, 400),
     (errors.NotFoundError, 404),
+    (errors.UnauthorizedError, 401),
+    (errors.ForbiddenError, 403),
+    (errors.PayloadTooLargeError, 413),
     (errors.EmbeddingMismatchError, 409),
     (errors.EngineUnavailableError, 503),
     (errors.EngineProtocolError, 502),

@@ -14,37 +14,36 @@ from rag_server.commands.serving import temporary_server
 from rag_server.config import Settings
 from rag_server.errors import EngineUnavailableError, RagServerError
 from rag_server.protocols import Json
-from rag_server.services import read_address
+from rag_server.services import Address, read_address
 
 POLL_S = 0.5
 # Loading the embedding model and a model for the engine takes minutes on a slow machine.
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
 
-async def run_search(settings: Settings, query: str, *, collection: str, k: int, as_json: bool) -> None:
+async def run_search(settings: Settings, query: str, *, collection: str, k: int, filters: Json | None, as_json: bool) -> None:
     """Print the best passages."""
     async with _client(settings, with_engine=False) as client:
         path = f"/v1/vector_stores/{quote(collection, safe='')}/search"
-        page = _checked(await client.post(path, json={"query": query, "max_num_results": k}))
+        page = _checked(await client.post(path, json={"query": query, "max_num_results": k, "filters": filters}))
     if as_json:
         print(json.dumps(page["data"], ensure_ascii=False, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
     for rank, result in enumerate(page["data"], start=1):
         console.print(f"[bold]{rank}. {_escaped(result['rag']['title'] or result['filename'])}[/bold]  {result['score']:.4f}")
-        console.print(
-            _escaped(f"   {result['filename']}, characters {result['rag']['start']}–{result['rag']['end']}"), style="dim"
-        )
+        console.print(_escaped(f"   {_where(result['filename'], result['rag']['place'], result['rag'])}"), style="dim")
         console.print(_escaped("   " + " ".join(result["content"][0]["text"].split())[:400]))
     if not page["data"]:
         print("nothing found", file=sys.stderr)
 
 
-async def run_ask(settings: Settings, question: str, *, collection: str, as_json: bool) -> None:
+async def run_ask(settings: Settings, question: str, *, collection: str, filters: Json | None, as_json: bool) -> None:
     """Print the answer as it is written, then what it rests on."""
     async with _client(settings, with_engine=True) as client:
         await _wait_ready(client, collection)
         body = {"model": f"rag/{collection}", "messages": [{"role": "user", "content": question}], "stream": True}
+        body["rag"] = {"filters": filters}
         answer, rag = await _stream(client, body, shown=not as_json)
     if as_json:
         print(json.dumps({"answer": answer, **rag}, ensure_ascii=False, indent=2))
@@ -56,19 +55,24 @@ async def run_ask(settings: Settings, question: str, *, collection: str, as_json
 async def _client(settings: Settings, *, with_engine: bool) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of the server that runs on this data directory, or of a temporary one."""
     address = read_address(settings.data_dir)
-    if address is not None and await _answers(address):
-        async with httpx.AsyncClient(base_url=address, timeout=TIMEOUT, trust_env=False) as client:
+    if address is not None and await _answers(address.url):
+        async with _connection(address) as client:
             yield client
         return
     if with_engine:
         print("no server is running: starting one for this question (`rag-server serve` keeps one ready)", file=sys.stderr)
     async with (
-        temporary_server(settings, with_engine=with_engine) as url,
-        httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False) as client,
+        temporary_server(settings, with_engine=with_engine) as started,
+        _connection(started) as client,
     ):
-        while not await _answers(url):
+        while not await _answers(started.url):
             await asyncio.sleep(POLL_S / 10)
         yield client
+
+
+def _connection(address: Address) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {address.secret}"}
+    return httpx.AsyncClient(base_url=address.url, headers=headers, timeout=TIMEOUT, trust_env=False)
 
 
 async def _answers(address: str) -> bool:
@@ -132,7 +136,7 @@ def _print_citations(rag: Json) -> None:
         passage = passages[citation["passage_id"]]
         mark = f"[{citation['number']}]" if citation["number"] else "[·]"
         if citation["verified"]:
-            where = f"{passage['filename']}, characters {citation['start']}–{citation['end']}"
+            where = _where(passage["filename"], passage["place"], citation)
             console.print(_escaped(f"\n{mark} {where}"), style="bold")
             console.print(_escaped(f"    “{' '.join(citation['quote'].split())}”"))
         else:
@@ -141,6 +145,14 @@ def _print_citations(rag: Json) -> None:
             )
     if not rag["citations"]:
         console.print("\nNo sentence of this answer is supported by the passages that were found.", style="yellow")
+
+
+def _where(filename: str, place: Json, span: Json) -> str:
+    """Return where a stretch of text stands, such as "report.pdf, page 3, characters 10-20"."""
+    labels = [f"{kind} {int(place[kind])}" for kind in ("page", "slide") if kind in place]
+    labels += [f"sheet {place['sheet']}"] if "sheet" in place else []
+    labels += [str(place["heading"])] if "heading" in place else []
+    return ", ".join([filename, *labels, f"characters {span['start']}–{span['end']}"])
 
 
 def _checked(response: httpx.Response) -> Json:

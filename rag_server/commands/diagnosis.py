@@ -14,6 +14,8 @@ from rich.markup import escape
 from rag_server import __version__, factory
 from rag_server.config import Settings, setting_names
 from rag_server.errors import RagServerError
+from rag_server.store.verification import verify
+from rag_server.types import Access
 
 MIN_FREE_GIB = 2
 
@@ -67,9 +69,15 @@ async def _data_dir(settings: Settings) -> str:
 
 async def _store(settings: Settings) -> str:
     store = factory.open_store(settings)
-    names = [f"{found.name} ({store.vector_stores.num_documents(found)} documents)" for found in store.vector_stores.list()]
-    store.database.close()
-    return f"SQLite; collections: {', '.join(names) or 'none yet'}"
+    try:
+        await asyncio.to_thread(verify, store.database)
+        names = [
+            f"{found.name} ({store.vector_stores.num_documents(found, Access())} documents, {found.embedding_model})"
+            for found in store.vector_stores.list(Access())
+        ]
+    finally:
+        store.database.close()
+    return f"{store.database.name}, every row checked; collections: {', '.join(names) or 'none yet'}"
 
 
 async def _embedder(settings: Settings) -> str:
@@ -77,11 +85,16 @@ async def _embedder(settings: Settings) -> str:
     return f"{embedder.model_id}, {embedder.dimension} dimensions"
 
 
-async def _faiss(_: Settings) -> str:
-    import faiss
+async def _faiss(settings: Settings) -> str:
+    from indexers.faiss_gpu import gpu_status
 
-    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    return f"FAISS {faiss.__version__} on the CPU" + (f" ({gpus} GPUs seen, not used yet)" if gpus else "")
+    store = factory.open_store(settings)
+    indexes = factory.open_indexes(settings, store)
+    try:
+        kinds = [f"{found.name}: {indexes.vectors(found).describe()}" for found in store.vector_stores.list(Access())]
+    finally:
+        store.database.close()
+    return "; ".join([gpu_status(), *kinds])
 
 
 async def _engine(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 class IndexingBar:
     """Shows the advance of indexing on stderr; where that is no terminal, nothing is shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, what: str = "file") -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -24,6 +24,7 @@ class IndexingBar:
             console=console,
             disable=not sys.stderr.isatty(),
         )
+        self._what = what
         self._task = TaskID(0)
         self._num_chunks = 0
         self._started_at = time.monotonic()
@@ -38,7 +39,7 @@ class IndexingBar:
     def started(self, num_files: int, total_bytes: int) -> None:
         """Show the bar: so many files, so many bytes."""
         self._started_at = time.monotonic()
-        description = f"Indexing {num_files} file{'' if num_files == 1 else 's'}"
+        description = f"Indexing {num_files} {self._what}{'' if num_files == 1 else 's'}"
         self._task = self._progress.add_task(description, total=total_bytes, chunks=0, rate=0.0)
 
     def read_bytes(self, num_bytes: int) -> None:

@@ -14,7 +14,8 @@ import uvicorn
 from rag_server.api.app import Background, create_app
 from rag_server.config import Settings
 from rag_server.errors import ConfigError, RagServerError
-from rag_server.services import Services, write_address
+from rag_server.jobs.worker import NoProgress
+from rag_server.services import Address, Services, write_address
 
 log = structlog.get_logger()
 
@@ -31,10 +32,13 @@ def run_server(settings: Settings, *, index: Sequence[Path], collection: str) ->
     """
     listener = _listen(settings)
     url = _url(listener)
-    if settings.host not in LOOPBACK:
-        log.warning("there are no API keys yet: everyone who reaches this address can read every document", host=settings.host)
     services = Services(settings)
-    write_address(settings.data_dir, url)
+    if settings.host not in LOOPBACK and not services.store.keys.any_valid() and not settings.auth.required:
+        log.warning(
+            "everyone who reaches this address can read every document: make a key with `rag-server keys create`",
+            host=settings.host,
+        )
+    write_address(settings.data_dir, Address(url, services.local_secret))
     background = _indexing(index, collection) if index else None
     server = _server(services, background=background)
     print(
@@ -45,15 +49,16 @@ def run_server(settings: Settings, *, index: Sequence[Path], collection: str) ->
 
 
 @contextlib.asynccontextmanager
-async def temporary_server(settings: Settings, *, with_engine: bool) -> AsyncIterator[str]:
+async def temporary_server(settings: Settings, *, with_engine: bool) -> AsyncIterator[Address]:
     """Serve on a free loopback port for as long as the context lasts; give the address."""
     local = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
     listener = _listen(local)
-    server = _server(Services(local), with_engine=with_engine)
+    services = Services(local)
+    server = _server(services, with_engine=with_engine)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        yield _url(listener)
+        yield Address(_url(listener), services.local_secret)
     finally:
         server.should_exit = True
         await asyncio.to_thread(thread.join)
@@ -95,24 +100,11 @@ async def _index(services: Services, paths: Sequence[Path], collection: str) -> 
         embedder,
         find_files(paths),
         collection=collection,
-        progress=_NoProgress(),
+        progress=NoProgress(),
     )
     for reasons in report.failed.values():
         log.warning("not indexed", reasons=reasons)
     log.info("indexed", collection=collection, files=len(report.indexed), unchanged=len(report.unchanged))
-
-
-class _NoProgress:
-    """Shows nothing: /ready says that indexing goes on."""
-
-    def started(self, num_files: int, total_bytes: int) -> None:
-        """Show nothing."""
-
-    def read_bytes(self, num_bytes: int) -> None:
-        """Show nothing."""
-
-    def stored_chunks(self, num_chunks: int) -> None:
-        """Show nothing."""
 
 
 def _listen(settings: Settings) -> socket.socket:

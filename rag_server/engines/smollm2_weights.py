@@ -7,6 +7,7 @@ It runs as a process of its own, since converting takes more memory than the ser
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.util
 import json
 import os
@@ -16,7 +17,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from rag_server.errors import MissingExtraError
+
+log = structlog.get_logger()
 
 MODEL_NAME = "smollm2-135m-instruct"
 # What a request gets that says nothing. So small a model wanders off when it samples; a repetition penalty keeps it from using
@@ -29,13 +34,24 @@ REQUEST_DEFAULTS = {"frequency_penalty": 0.3}
 REMEDY = (
     "run `make install`, or set RAG_ENGINE__MODEL to a model folder or RAG_ENGINE__BASE_URL to an OpenAI-compatible endpoint"
 )
+# The SHA-256 of every other file in the folder.
+CHECKSUMS = "checksums.json"
 # What transformers needs to read GGUF, and tells only by failing.
 CONVERTERS = ("torch", "transformers", "gguf", "accelerate")
 
 
 def is_converted(folder: Path) -> bool:
-    """Return whether the folder is complete; it appears under its name only when it is."""
-    return (folder / "config.json").is_file()
+    """Return whether the folder is there and every file in it is as it was written; reads all of it."""
+    if not folder.exists():
+        return False
+    try:
+        expected = json.loads((folder / CHECKSUMS).read_text())
+        damaged = [name for name, checksum in expected.items() if _checksum(folder / name) != checksum]
+    except (OSError, ValueError, AttributeError) as error:
+        damaged = [str(error)]
+    if damaged:
+        log.warning("the converted weights are damaged and will be converted again", folder=str(folder), damaged=damaged)
+    return not damaged
 
 
 def packaged_file() -> Path:
@@ -70,8 +86,12 @@ def convert(folder: Path) -> None:
             return
         for abandoned in folder.parent.glob(f"{folder.name}.*.tmp"):
             shutil.rmtree(abandoned)
+        if folder.exists():
+            shutil.rmtree(folder)
         temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".tmp", dir=folder.parent))
         _write(weights, temporary)
+        checksums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
+        (temporary / CHECKSUMS).write_text(json.dumps(checksums, indent=2))
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
         temporary.replace(folder)
@@ -101,6 +121,11 @@ def _write(weights: Path, folder: Path) -> None:
     path = folder / "generation_config.json"
     written = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps({**written, **GENERATION_DEFAULTS}, indent=2))
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -203,7 +203,7 @@ class VllmProcess:
 
     async def _packaged_model(self) -> Path:
         folder = self._data_dir / "models" / smollm2_weights.MODEL_NAME
-        if smollm2_weights.is_converted(folder):
+        if await asyncio.to_thread(smollm2_weights.is_converted, folder):
             return folder
         smollm2_weights.packaged_file()
         self._set_state("converting the packaged weights (once, about a minute)")

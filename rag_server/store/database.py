@@ -5,55 +5,136 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from rag_server.errors import ConfigError, StoreError
-from rag_server.store.schema import metadata
+from rag_server.errors import ConfigError, StoreDamagedError, StoreError
+from rag_server.store.commit_count import CommitCount
+from rag_server.store.schema import facts, metadata
 
 BUSY_TIMEOUT_MS = 30_000
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Any constant that no other program on the server uses.
+POSTGRESQL_WRITE_LOCK = 0x7261675F
+# Structure is checked at every start up to this size; `rag-server doctor` checks larger ones.
+MAX_BYTES_CHECKED_AT_START = 256 * 1024**2
 
 
 class Database:
-    """One SQLite file in WAL mode. A commit has reached the disk when it returns."""
+    """SQLite in WAL mode, or PostgreSQL. A commit has reached the disk when it returns; there is one writer at a time."""
 
     def __init__(self, url: str) -> None:
-        self.url = _sqlite_url(url)
+        self.url = _checked(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        # Once set, nothing is read or written any more.
+        self.damage: str | None = None
         self._engine = _open(self.url)
-        with self.write() as connection:
-            _check_schema_version(connection, self.url)
-            metadata.create_all(connection)
+        self._reading = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        self._commits = CommitCount(self.path.with_name(f"{self.path.name}.commits")) if self.is_sqlite else None
+        with _named_errors(self.url):
+            self._prepare()
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return Path(str(self.url.database))
+
+    @property
+    def name(self) -> str:
+        """What messages call it; without a password."""
+        return str(self.path) if self.is_sqlite else self.url.render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection whose statements all see the same state of the store."""
-        with _named_errors(self.url), self._engine.begin() as connection:
+        self._check_usable()
+        with _named_errors(self.url), self._reading.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Give a connection in the store's only write transaction; it commits at the end, durably, or not at all."""
-        with _named_errors(self.url), self._engine.execution_options(writes=True).begin() as connection:
-            yield connection
+        self._check_usable()
+        with _named_errors(self.url):
+            with self._engine.execution_options(writes=True).begin() as connection:
+                if not self.is_sqlite:
+                    # Ids are given out before they are committed; a second writer could commit a smaller one later.
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({POSTGRESQL_WRITE_LOCK})"))
+                yield connection
+                statement = update(facts).where(facts.c.name == "commits").values(value=facts.c.value + 1)
+                count = connection.execute(statement.returning(facts.c.value)).scalar_one()
+            if self._commits is not None:
+                self._commits.write(count)
 
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
+        if self._commits is not None:
+            self._commits.close()
+
+    def _check_usable(self) -> None:
+        if self.damage is not None:
+            raise StoreDamagedError(self.damage)
+
+    def _prepare(self) -> None:
+        """Make the tables, or check that those that are there are ours and whole."""
+        with self._engine.execution_options(writes=True).begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({POSTGRESQL_WRITE_LOCK})"))
+            elif self.path.stat().st_size <= MAX_BYTES_CHECKED_AT_START:
+                check_structure(connection, self.name)
+            if not inspect(connection).get_table_names():
+                metadata.create_all(connection)
+                connection.execute(
+                    insert(facts), [{"name": "schema", "value": SCHEMA_VERSION}, {"name": "commits", "value": 0}]
+                )
+            self._check_facts(connection)
+
+    def _check_facts(self, connection: Connection) -> None:
+        known = inspect(connection).has_table("facts")
+        found: dict[str, int] = {row.name: row.value for row in connection.execute(select(facts))} if known else {}
+        if found.get("schema") != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.name} was written by another version of rag-server (schema {found.get('schema', 'unknown')}, this one "
+                f"needs {SCHEMA_VERSION}); use that version, or another RAG_DATA_DIR and index again"
+            )
+        if self._commits is not None:
+            self._commits.check(found.get("commits", 0), self.path)
 
 
-def _sqlite_url(url: str) -> URL:
+def check_structure(connection: Connection, name: str) -> None:
+    """Raise StoreDamagedError if SQLite finds its file malformed."""
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    if found != "ok":
+        raise StoreDamagedError(f"{name} is damaged ({found}); restore it from a backup")
+
+
+def _checked(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise ConfigError(f"RAG_DATABASE__URL: {error}") from None
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise ConfigError("RAG_DATABASE__URL: only a SQLite file is supported so far, such as sqlite:////var/lib/rag.db")
+        raise ConfigError(
+            "RAG_DATABASE__URL: name a SQLite file, such as sqlite:////var/lib/rag.db, "
+            "or a PostgreSQL database, such as postgresql://user:password@host/rag"
+        )
     return parsed
 
 
 def _open(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigError(f"RAG_DATABASE__URL: the PostgreSQL driver is missing ({error}); run `make install`") from None
+
+
+def _open_sqlite(url: URL) -> Engine:
     try:
         # What people index is theirs alone.
         Path(str(url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,32 +166,42 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _check_schema_version(connection: Connection, url: URL) -> None:
-    found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if found not in (0, SCHEMA_VERSION):
-        raise StoreError(
-            f"{url.database} was written by another version of rag-server (schema {found}, this one needs {SCHEMA_VERSION}); "
-            "use that version, or another RAG_DATA_DIR"
-        )
-    connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+# What the database says, and what to do about it.
+REMEDIES = {
+    "disk is full": "free some space and run the command again; nothing that was stored is lost",
+    "no space left": "free some space and run the command again; nothing that was stored is lost",
+    "readonly": "make the data directory writable, or set RAG_DATA_DIR to another one",
+    "read-only": "make it writable, or name another one",
+    "locked": "another process is writing for a long time; run the command again",
+    "unable to open": "check that the data directory exists and can be written",
+    "connection": "start PostgreSQL, or correct RAG_DATABASE__URL",
+    "password": "correct the user or password in RAG_DATABASE__URL",
+}
+DAMAGED = (
+    "malformed",
+    "not a database",
+    "disk i/o error",
+    "no such table",
+    "no such column",
+    "malformed database schema",
+    "could not decode",
+)
 
 
 @contextmanager
 def _named_errors(url: URL) -> Iterator[None]:
     try:
         yield
+    # The driver decodes the message that quotes the damaged bytes.
+    except UnicodeDecodeError as error:
+        raise StoreDamagedError(f"{url.database}: {error}; the file is damaged: restore it from a backup") from error
     except DBAPIError as error:
-        raise StoreError(f"{url.database}: {_explain(str(error.orig))}") from error
-
-
-def _explain(reason: str) -> str:
-    remedies = {
-        "disk is full": "free some space and run the command again; nothing that was stored is lost",
-        "readonly": "make the data directory writable, or set RAG_DATA_DIR to another one",
-        "locked": "another process is writing for a long time; run the command again",
-        "malformed": "the file is damaged; restore it from a backup",
-        "not a database": "the file is damaged or something else; restore it, or set RAG_DATA_DIR to another folder",
-        "unable to open": "check that the data directory exists and can be written",
-    }
-    remedy = next((text for sign, text in remedies.items() if sign in reason), "see the server's log")
-    return f"{reason}; {remedy}"
+        name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+        reason = " ".join(str(error.orig).split())
+        lowered = reason.lower()
+        if any(sign in lowered for sign in DAMAGED):
+            raise StoreDamagedError(
+                f"{name}: {reason}; the file is damaged or something else: restore it from a backup"
+            ) from error
+        remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in lowered), "see the server's log")
+        raise StoreError(f"{name}: {reason}; {remedy}") from error

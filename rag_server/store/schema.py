@@ -1,4 +1,4 @@
-"""The tables of the truth store (SQLAlchemy Core), readable by SQLite and PostgreSQL alike.
+"""The tables of the truth store (SQLAlchemy Core), readable by SQLite and PostgreSQL alike. `checksum` is what seals.py says.
 
 Chunk and deletion ids only ever grow and are never used again, so a derived index follows the log by remembering two numbers.
 """
@@ -6,7 +6,9 @@ Chunk and deletion ids only ever grow and are never used again, so a derived ind
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -22,14 +24,27 @@ metadata = MetaData()
 
 # SQLite gives out growing ids only to a column that is exactly INTEGER.
 GrowingId = BigInteger().with_variant(Integer, "sqlite")
+# Compared by code point, as SQLite does unasked.
+ComparableText = Text().with_variant(Text(collation="C"), "postgresql")
+
+# Facts about the store itself: the version of this layout, the number of write transactions so far.
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
 
 vector_stores = Table(
     "vector_stores",
     metadata,
     Column("id", String, primary_key=True),
-    Column("name", String, nullable=False, unique=True),
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("embedding_id", ForeignKey("embeddings.id"), nullable=False),
+    Column("checksum", BigInteger, nullable=False, default=0),
+    UniqueConstraint("tenant", "name"),
 )
 
 # One set of vectors: changing a model makes a second set beside the first.
@@ -37,24 +52,80 @@ embeddings = Table(
     "embeddings",
     metadata,
     Column("id", GrowingId, primary_key=True, autoincrement=True),
-    Column("model", String, nullable=False),
+    Column("model", String, nullable=False, unique=True),
     Column("dimension", Integer, nullable=False),
+    # The model's folder; NULL is the packaged one.
+    Column("location", Text),
+    Column("checksum", BigInteger, nullable=False, default=0),
     sqlite_autoincrement=True,
+)
+
+# What was uploaded. Its bytes are in the store too, so that every server of a cluster can index it.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False, index=True),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # Of the key that sent it; NULL: a key without a list.
+    Column("principals", JSON(none_as_null=True)),
+    # False while its parts are still coming in.
+    Column("is_complete", Boolean, nullable=False),
+    Column("checksum", BigInteger, nullable=False, default=0),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload_id", ForeignKey("uploads.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
 )
 
 files = Table(
     "files",
     metadata,
-    Column("id", String, primary_key=True),
+    Column("key", GrowingId, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False),
     Column("vector_store_id", ForeignKey("vector_stores.id"), nullable=False),
+    # An absolute path, or upload:ID.
     Column("source", String, nullable=False),
     Column("filename", String, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # queued, in_progress, completed, failed or cancelled.
     Column("status", String, nullable=False),
     # Of the file's bytes and the settings that it was indexed with; set only after its last document is durable.
     Column("fingerprint", String),
+    Column("attributes", JSON, nullable=False),
+    # NULL: everyone of the tenant may read it.
+    Column("principals", JSON(none_as_null=True)),
+    # How it is cut: {"max_tokens": n, "overlap_tokens": n}; NULL is as the settings say.
+    Column("chunking", JSON(none_as_null=True)),
+    Column("error", Text),
+    Column("bytes_read", BigInteger, nullable=False),
+    # Until when (seconds since 1970) which process works on it; another may take over afterwards.
+    Column("lease_owner", String),
+    Column("lease_until", Float),
+    # How many processes have begun with it; one that kills its process each time is given up.
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("checksum", BigInteger, nullable=False, default=0),
     UniqueConstraint("vector_store_id", "source"),
+    UniqueConstraint("vector_store_id", "id"),
+    Index("files_by_status", "status"),
+    sqlite_autoincrement=True,
+)
+
+# Who may read a restricted file; the same list as files.principals, to be searched.
+file_principals = Table(
+    "file_principals",
+    metadata,
+    Column("file_key", ForeignKey("files.key"), primary_key=True),
+    Column("principal", String, primary_key=True),
 )
 
 documents = Table(
@@ -62,13 +133,15 @@ documents = Table(
     metadata,
     Column("id", GrowingId, primary_key=True, autoincrement=True),
     Column("vector_store_id", ForeignKey("vector_stores.id"), nullable=False),
-    Column("file_id", ForeignKey("files.id"), nullable=False),
+    Column("file_key", ForeignKey("files.key"), nullable=False),
     Column("document_id", String, nullable=False),
     Column("title", Text, nullable=False),
     Column("text", Text, nullable=False),
+    # Its own; those of the file come on top.
     Column("attributes", JSON, nullable=False),
     Column("content_hash", String, nullable=False),
-    UniqueConstraint("file_id", "document_id"),
+    Column("checksum", BigInteger, nullable=False),
+    UniqueConstraint("file_key", "document_id"),
     Index("documents_of_vector_store", "vector_store_id"),
     sqlite_autoincrement=True,
 )
@@ -83,6 +156,7 @@ chunks = Table(
     Column("end", Integer, nullable=False),
     # A copy of document.text[start:end]: cutting it out of a large document for every hit costs more than the disk.
     Column("text", Text, nullable=False),
+    Column("place", JSON, nullable=False),
     Index("chunks_of_vector_store", "vector_store_id", "id"),
     sqlite_autoincrement=True,
 )
@@ -91,10 +165,29 @@ vectors = Table(
     "vectors",
     metadata,
     Column("embedding_id", ForeignKey("embeddings.id"), primary_key=True),
-    Column("chunk_id", ForeignKey("chunks.id"), primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id"), primary_key=True, index=True),
     # float32, little-endian.
     Column("vector", LargeBinary, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# What filters search: the attributes of documents (with their file's), and the places of chunks.
+attributes = Table(
+    "attributes",
+    metadata,
+    Column("id", GrowingId, primary_key=True, autoincrement=True),
+    Column("vector_store_id", ForeignKey("vector_stores.id"), nullable=False),
+    Column("document_key", ForeignKey("documents.id"), nullable=False, index=True),
+    # NULL: every chunk of the document.
+    Column("chunk_id", ForeignKey("chunks.id"), index=True),
+    Column("name", String, nullable=False),
+    # string, number or boolean.
+    Column("kind", String, nullable=False),
+    Column("text", ComparableText),
+    # A number, a boolean as 0 or 1, or the instant of a string that is an ISO 8601 date, in seconds since 1970.
+    Column("number", Float),
+    Index("attributes_by_name", "vector_store_id", "name"),
 )
 
 deletions = Table(
@@ -102,7 +195,24 @@ deletions = Table(
     metadata,
     Column("id", GrowingId, primary_key=True, autoincrement=True),
     Column("vector_store_id", ForeignKey("vector_stores.id"), nullable=False),
-    Column("chunk_id", GrowingId, nullable=False),
-    Index("deletions_of_vector_store", "vector_store_id", "id"),
+    # NULL: no chunk went, but attributes or principals changed, so what was found before may no longer be.
+    Column("chunk_id", GrowingId),
+    # With the chunk's id, so that SQLite's integrity check has two copies of it to compare.
+    Index("deletions_of_vector_store", "vector_store_id", "id", "chunk_id"),
     sqlite_autoincrement=True,
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    # SHA-256 of the secret, which is random and long enough to need no salt.
+    Column("secret_hash", String, nullable=False, unique=True),
+    Column("tenant", String, nullable=False),
+    # NULL: every file of the tenant.
+    Column("principals", JSON(none_as_null=True)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    Column("checksum", BigInteger, nullable=False, default=0),
 )

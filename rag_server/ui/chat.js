@@ -1,8 +1,8 @@
 // The chat page: a client of the public API. Everything that comes from documents or the model is put in as text, never as HTML.
 
 const byId = (id) => document.getElementById(id);
-const [model, status, conversation, form, question, send] =
-  ["model", "status", "conversation", "form", "question", "send"].map(byId);
+const [model, status, conversation, form, question, send, key] =
+  ["model", "status", "conversation", "form", "question", "send", "key"].map(byId);
 const RETRY_MS = 2000;
 
 let messages = [];
@@ -16,8 +16,17 @@ function element(name, { text, ...attributes } = {}, ...children) {
   return made;
 }
 
+// The key stays in this tab; it is gone when the tab is closed.
+function authorization() {
+  const kept = sessionStorage.getItem("key");
+  return kept ? { authorization: `Bearer ${kept}` } : {};
+}
+
 async function listModels() {
-  const { data } = await (await fetch("/v1/models")).json();
+  const response = await fetch("/v1/models", { headers: authorization() });
+  key.parentElement.hidden = response.status !== 401;
+  if (response.status === 401) return null;
+  const { data } = await response.json();
   const chosen = model.value;
   const collections = data.filter(({ id }) => id.startsWith("rag/"));
   const engines = data.filter(({ id }) => !id.startsWith("rag/"));
@@ -34,10 +43,13 @@ async function watchReadiness() {
   try {
     const { missing } = await (await fetch("/ready")).json();
     const details = Object.values(missing);
-    if ((await listModels()) === 0 && !missing.index) details.push("There is no collection yet: run `rag-server index PATH --collection NAME`.");
+    const collections = await listModels();
+    if (collections === null) details.push("This server needs an API key: enter it above.");
+    if (collections === 0 && !missing.index) details.push("There is no collection yet: run `rag-server index PATH --collection NAME`.");
     status.hidden = details.length === 0;
     status.textContent = details.join(" · ");
-    if (details.length > 0) setTimeout(watchReadiness, RETRY_MS);
+    // With the key, the page looks again by itself.
+    if (details.length > 0 && collections !== null) setTimeout(watchReadiness, RETRY_MS);
   } catch {
     status.hidden = false;
     status.textContent = "The server does not answer; trying again.";
@@ -100,7 +112,7 @@ async function ask(text) {
 async function stream(onText) {
   const response = await fetch("/v1/chat/completions", {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...authorization() },
     body: JSON.stringify({ model: model.value, messages, stream: true }),
     signal: running.signal,
   });
@@ -115,6 +127,12 @@ async function stream(onText) {
 }
 
 // Puts links at the places that are cited, and lists the quotes below.
+// Where in its document a passage stands, such as ["page 3", "Methods > Sampling"].
+function where({ page, slide, sheet, heading }) {
+  const numbered = [page && `page ${page}`, slide && `slide ${slide}`, sheet && `sheet ${sheet}`];
+  return [...numbered, heading].filter(Boolean);
+}
+
 function showSources(article, answer, content, { citations = [], passages = [] }) {
   if (passages.length === 0) return;
   const passageOf = new Map(passages.map((passage) => [passage.id, passage]));
@@ -138,7 +156,7 @@ function showSources(article, answer, content, { citations = [], passages = [] }
   const distinct = [...new Map(citations.map((citation) => [`${citation.passage_id} ${citation.quote}`, citation])).values()];
   const rows = distinct.map(({ passage_id, quote, verified }) => {
     const passage = passageOf.get(passage_id);
-    const link = element("a", { href: `${passage.url}#passage`, target: "_blank", rel: "noopener", text: `[${numberOf(passage)}] ${passage.title || passage.filename}` });
+    const link = element("a", { href: `${passage.url}#passage`, target: "_blank", rel: "noopener", text: `[${numberOf(passage)}] ${[passage.title || passage.filename, ...where(passage.place)].join(", ")}` });
     const support = verified
       ? element("q", { text: quote, dir: "auto" })
       : element("span", { class: "unverified", text: " not verified: the passage does not say this" });
@@ -167,6 +185,10 @@ question.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   if (!running) form.requestSubmit();
+});
+key.addEventListener("change", () => {
+  sessionStorage.setItem("key", key.value.trim());
+  watchReadiness();
 });
 byId("new").addEventListener("click", reset);
 reset();

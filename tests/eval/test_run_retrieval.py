@@ -12,6 +12,7 @@ import pytest
 from eval.datasets import load_beir
 from eval.run_retrieval import evaluate, measure, ranked_documents
 from rag_server.errors import ConfigError, NotFoundError
+from rag_server.services import Address
 
 TEXTS = {"d1": "Cats sleep for sixteen hours a day.", "d2": "A ketch is a boat with two masts.", "d3": "Green tea is hot."}
 
@@ -80,9 +81,11 @@ async def test_run_over_http_writes_run_files(
     """Every kind of retrieval is run through the endpoint, printed, and written as a TREC run file."""
     rows = "".join(json.dumps({"_id": id_, "text": text}) + "\n" for id_, text in TEXTS.items())
     index("small", {"corpus.jsonl": rows})
-    url = str(server.base_url)
+    address = Address(str(server.base_url), "")
 
-    complete = await evaluate(load_beir("small"), url, collection="small", kinds=["lexical", "hybrid"], out=tmp_path / "out")
+    complete = await evaluate(
+        load_beir("small"), address, collection="small", kinds=["lexical", "hybrid"], out=tmp_path / "out"
+    )
 
     ranked = [line.split() for line in (tmp_path / "out" / "small-lexical.run").read_text().splitlines()]
     assert complete
@@ -93,5 +96,7 @@ async def test_run_over_http_writes_run_files(
 
 async def test_unknown_collection_names_the_command(data: Path, server: httpx.Client, tmp_path: Path) -> None:
     """Without the collection the message says how to index it."""
+    address = Address(str(server.base_url), "")
+
     with pytest.raises(NotFoundError, match=r"rag-server index .*corpus\.jsonl\.gz --collection small"):
-        await evaluate(load_beir("small"), str(server.base_url), collection="small", kinds=["dense"], out=tmp_path)
+        await evaluate(load_beir("small"), address, collection="small", kinds=["dense"], out=tmp_path)

@@ -1,17 +1,18 @@
 """Fusion by a worked example, and the cache of found passages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from rag_server.cache.keys import cache_key
-from rag_server.types import Cursor, Hit, Query, VectorStore
+from rag_server.types import Access, Comparison, Cursor, Hit, Query, VectorStore
 from retrievers.cached import CachedRetriever
 from retrievers.dense import DenseRetriever
 from retrievers.hybrid import HybridRetriever, reciprocal_rank_fusion
 
-STORE = VectorStore("vs_1", "docs", 0, 1, "m", 4)
-OTHER = VectorStore("vs_2", "other", 0, 1, "m", 4)
+STORE = VectorStore("vs_1", "", "docs", 0, 1, "m", None, 4)
+OTHER = VectorStore("vs_2", "", "other", 0, 1, "m", None, 4)
 
 
 class Fixed:
@@ -71,27 +72,37 @@ async def test_dense_merges_vector_stores_by_score() -> None:
     """Hits of several vector stores are merged, best first, and cut to k."""
 
     class Embedder:
+        model_id = "m"
+
         def embed_queries(self, texts: list[str]) -> list[str]:
             return texts
+
+    class Embedders:
+        def of(self, store: VectorStore) -> Embedder:
+            return Embedder()
+
+    class Everything:
+        def chunk_ids(self, store: VectorStore, query: Query) -> None:
+            return None
 
     class Index:
         def __init__(self, *hits: Hit) -> None:
             self.hits = hits
 
-        def search(self, vector: object, k: int) -> list[Hit]:
+        def search(self, vector: object, k: int, *, allowed: object) -> list[Hit]:
             return list(self.hits[:k])
 
     class Indexes:
         def vectors(self, store: VectorStore) -> Index:
             return {"vs_1": Index(Hit(1, 0.9), Hit(2, 0.1)), "vs_2": Index(Hit(3, 0.5))}[store.id]
 
-    found = await DenseRetriever(Embedder(), Indexes()).retrieve(Query("q", (STORE, OTHER)), 2)
+    found = await DenseRetriever(Embedders(), Indexes(), Everything()).retrieve(Query("q", (STORE, OTHER)), 2)
 
     assert [hit.chunk_id for hit in found] == [1, 3]
 
 
 async def test_what_was_found_is_remembered_until_something_changes() -> None:
-    """The same question is not searched twice; another question, number, store or a change of the store is."""
+    """The same question is not searched twice; another question, number, store, asker or filter is, or a changed store."""
     inner, log = Fixed([1, 2, 3]), Log()
     cached = CachedRetriever(inner, cache=Memory(), key=cache_key, log=log, name="dense")
 
@@ -103,6 +114,22 @@ async def test_what_was_found_is_remembered_until_something_changes() -> None:
     await cached.retrieve(Query("q", (STORE,)), 3)
     await cached.retrieve(Query("q", (STORE, OTHER)), 2)
     assert inner.calls == 4
+
+    year = Comparison("eq", "year", 2024)
+    for query in (
+        Query("q", (STORE,), Access("other")),
+        Query("q", (STORE,), Access("", frozenset(("a",)))),
+        Query("q", (STORE,), Access("", frozenset(("b",)))),
+        Query("q", (STORE,), filter=year),
+        Query("q", (STORE,), filter=replace(year, value=2025)),
+        # Equal to 1 in Python, and another filter.
+        Query("q", (STORE,), filter=replace(year, value=1)),
+        Query("q", (STORE,), filter=replace(year, value=True)),
+    ):
+        inner.calls = 0
+        await cached.retrieve(query, 2)
+        assert inner.calls == 1
+    inner.calls = 4
 
     for log.cursor in (Cursor(2, 0), Cursor(2, 1)):
         await cached.retrieve(Query("q", (STORE,)), 2)

@@ -7,17 +7,16 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from rag_server.answer import PassageUrl
-from rag_server.api.deps import PassageUrlDep, ServicesDep
+from rag_server.api.deps import AccessDep, PassageUrlDep, ServicesDep
 from rag_server.api.options import options_with
 from rag_server.api.schemas import ChatBody
 from rag_server.api.sse import event_stream
 from rag_server.errors import InvalidRequestError, ModelNotFoundError, NotFoundError
+from rag_server.filters import parse_filter
 from rag_server.pipeline import RagRequest
 from rag_server.protocols import Json
 from rag_server.services import Services
-from rag_server.store.vector_stores import check_embedding
-from rag_server.types import VectorStore
+from rag_server.types import Access, VectorStore
 
 router = APIRouter()
 Result = TypeVar("Result")
@@ -28,18 +27,25 @@ CLIENT_CLOSED_REQUEST = 499
 
 @router.post("/v1/chat/completions")
 async def create_chat_completion(
-    body: ChatBody, request: Request, services: ServicesDep, passage_url: PassageUrlDep
+    body: ChatBody, request: Request, services: ServicesDep, access: AccessDep, passage_url: PassageUrlDep
 ) -> Response:
     """Answer a conversation, streamed or whole; with passages and citations when the model or `rag` names vector stores."""
     engine_body = body.model_dump(exclude={"rag"}, exclude_unset=True)
-    stores = await asyncio.to_thread(_vector_stores, body, services)
+    stores = await asyncio.to_thread(_vector_stores, body, services, access)
     if not stores:
         return await _pass_through(engine_body, request, services)
-    embedder = await services.embedder()
-    for store in stores:
-        check_embedding(store, embedder.model_id)
     pipeline = await services.pipeline()
-    rag_request = _rag_request(body, engine_body, stores, services, passage_url)
+    filters = None if body.rag is None or body.rag.filters is None else parse_filter(body.rag.filters)
+    rag_request = RagRequest(
+        body=engine_body,
+        model_name=body.model,
+        engine_model=None if body.model.startswith(RAG_PREFIX) else body.model,
+        vector_stores=stores,
+        options=options_with(services.default_options, body.rag),
+        passage_url=passage_url,
+        access=access,
+        filter=filters,
+    )
     prepared = await _while_connected(request, pipeline.prepare(rag_request))
     if prepared is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -54,32 +60,19 @@ async def _pass_through(engine_body: Json, request: Request, services: Services)
     return _json(await _while_connected(request, services.engine.chat(engine_body)))
 
 
-def _vector_stores(body: ChatBody, services: Services) -> tuple[VectorStore, ...]:
+def _vector_stores(body: ChatBody, services: Services, access: Access) -> tuple[VectorStore, ...]:
     """Return the vector stores that the request names in `rag` or by its model, none for a plain engine model."""
     if body.rag is not None and body.rag.vector_store_ids:
-        return tuple(services.store.vector_stores.get(name) for name in dict.fromkeys(body.rag.vector_store_ids))
+        return tuple(services.store.vector_stores.get(name, access) for name in dict.fromkeys(body.rag.vector_store_ids))
     if not body.model.startswith(RAG_PREFIX):
         if body.rag is not None:
             raise InvalidRequestError("name at least one vector store, or use a model rag/<name>", "rag.vector_store_ids")
         return ()
     name = body.model.removeprefix(RAG_PREFIX)
     try:
-        return (services.store.vector_stores.get(name),)
+        return (services.store.vector_stores.get(name, access),)
     except NotFoundError as error:
         raise ModelNotFoundError(f"there is no model {body.model!r}: {error}") from None
-
-
-def _rag_request(
-    body: ChatBody, engine_body: Json, stores: tuple[VectorStore, ...], services: Services, passage_url: PassageUrl
-) -> RagRequest:
-    return RagRequest(
-        body=engine_body,
-        model_name=body.model,
-        engine_model=None if body.model.startswith(RAG_PREFIX) else body.model,
-        vector_stores=stores,
-        options=options_with(services.default_options, body.rag),
-        passage_url=passage_url,
-    )
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | None:

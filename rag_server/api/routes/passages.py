@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from rag_server.answer import passage_object
-from rag_server.api.deps import PassageUrlDep, ServicesDep
+from rag_server.api.deps import AccessDep, PassageUrlDep, ServicesDep
 from rag_server.types import Document, Passage
 
 router = APIRouter()
@@ -24,9 +24,11 @@ PAGE = """<!doctype html>
 
 
 @router.get("/v1/passages/{passage_id}")
-async def get_passage(passage_id: PassageId, request: Request, services: ServicesDep, passage_url: PassageUrlDep) -> Response:
+async def get_passage(
+    passage_id: PassageId, request: Request, services: ServicesDep, access: AccessDep, passage_url: PassageUrlDep
+) -> Response:
     """Return a passage; to a browser, its whole document with the passage marked."""
-    passage, document = await asyncio.to_thread(services.store.passages.passage, passage_id)
+    passage, document = await asyncio.to_thread(services.store.passages.passage, passage_id, access)
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_page(passage, document))
     shown = passage_object(passage, passage_url)

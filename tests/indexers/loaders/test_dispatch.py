@@ -105,9 +105,26 @@ def _write(path: Path) -> None:
         path.write_text("<p>hello</p>" if "htm" in name else "hello")
 
 
-@pytest.mark.parametrize("suffix", [*dispatch.LOADERS, ".PDF", ".Txt", ".JSONL.GZ"])
-def test_each_suffix_has_its_loader(tmp_path: Path, suffix: str) -> None:
-    """Upper case counts the same."""
+SUFFIXES = [
+    ".txt",
+    ".md",
+    ".markdown",
+    ".html",
+    ".htm",
+    ".pdf",
+    ".docx",
+    ".jsonl",
+    ".jsonl.gz",
+    ".PDF",
+    ".Txt",
+    ".JSONL.GZ",
+    "",
+]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_each_format_has_its_loader(tmp_path: Path, suffix: str) -> None:
+    """Upper case counts the same; text needs no suffix."""
     path = tmp_path / f"file{suffix}"
     _write(path)
     (document,) = dispatch.load(path, _ignore)
@@ -116,16 +133,24 @@ def test_each_suffix_has_its_loader(tmp_path: Path, suffix: str) -> None:
     assert document.document_id == ("line-1" if "jsonl" in suffix.lower() else path.name)
 
 
-@pytest.mark.parametrize("name", ["table.xlsx", "noextension", "archive.gz", "txt"])
-def test_an_unknown_kind_is_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
-    """The message is one line that tells what would be read."""
-    _touch(tmp_path, name)
+def test_an_unknown_kind_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    """The message is one line that tells what the file is."""
+    path = tmp_path / "photo.txt"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     with pytest.raises(UnsupportedFormatError) as caught:
-        list(dispatch.load(tmp_path / name, _ignore))
-    assert str(caught.value) == (
-        f"{tmp_path / name} is of no known kind; "
-        "convert it to one of: .txt .md .markdown .html .htm .pdf .docx .jsonl .jsonl.gz"
-    )
+        list(dispatch.load(path, _ignore))
+    assert str(caught.value) == (f"{path} is a picture (PNG); run OCR on it, which gives a PDF with text, or leave it out")
+
+
+def test_a_large_file_is_refused_unless_it_is_read_by_rows(tmp_path: Path) -> None:
+    """A file is read in one piece, but for those whose rows are documents."""
+    size = 3 * 1024**2
+    (tmp_path / "a.txt").write_bytes(b"a" * size)
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "hello"}'.ljust(size))
+    with pytest.raises(DocumentError, match=r"a\.txt has 3 MiB, more than 2 MiB; split it or leave it out"):
+        list(dispatch.load(tmp_path / "a.txt", _ignore, max_bytes=2 * 1024**2))
+    assert len(list(dispatch.load(tmp_path / "a.jsonl", _ignore, max_bytes=2 * 1024**2))) == 1
+    assert len(list(dispatch.load(tmp_path / "a.txt", _ignore, max_bytes=size))) == 1
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "missing", "missing.jsonl"])

@@ -13,9 +13,9 @@ from docx.document import Document as WordDocument
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
 
-from indexers.loaders import docx
+from indexers.loaders import docx, package
 from rag_server.errors import DocumentError
-from rag_server.types import Document
+from rag_server.types import Document, Section
 
 
 def _load(folder: Path, word: WordDocument) -> Document:
@@ -67,6 +67,17 @@ def test_paragraphs_lists_and_tables_stand_in_the_order_of_the_document(tmp_path
     word.add_paragraph("")
     word.add_paragraph("After")
     assert _load(tmp_path, word).text == "Head\n\nBefore\n\na | b\nc | d e\n\none\ntwo\n\nAfter"
+
+
+def test_headings_are_sections_of_their_level(tmp_path: Path) -> None:
+    """The title counts as one of the first level; a line break within a heading is a space of its label."""
+    word = python_docx.Document()
+    word.add_heading("Report", 0)
+    word.add_paragraph("intro\r\nline")
+    word.add_heading("Deep\nhead", 3)
+    document = _load(tmp_path, word)
+    start = document.text.index("Deep\nhead")
+    assert document.sections == (Section(0, "heading", "Report", 1), Section(start, "heading", "Deep head", 3))
 
 
 def test_merged_cells_are_not_repeated(tmp_path: Path) -> None:
@@ -182,7 +193,7 @@ def test_an_empty_document_is_refused(tmp_path: Path) -> None:
         (lambda: _package({"hello.txt": b"an ordinary archive"}), "is not a readable Word document"),
         (
             lambda: bytes.fromhex("D0CF11E0A1B11AE1") + bytes(512),
-            "is protected by a password or in the old .doc format",
+            "is in an old binary format; save it as .docx",
         ),
     ],
 )
@@ -241,7 +252,7 @@ def test_garbled_compression_is_reported(tmp_path: Path) -> None:
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sizes in the archive's directory are enough to refuse it."""
-    monkeypatch.setattr(docx, "MAX_UNCOMPRESSED_BYTES", 3 * 1024**2)
+    monkeypatch.setattr(package, "MAX_UNCOMPRESSED_BYTES", 3 * 1024**2)
     monkeypatch.setattr(python_docx, "Document", lambda path: pytest.fail("unpacked"))
     bomb = _package({"a": bytes(2 * 1024**2), "b": bytes(2 * 1024**2)})
     assert _refusal(tmp_path, bomb) == "unpacks to 4 MB, more than 3 MB; split it or leave it out"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from indexers.loaders import html
 from rag_server.errors import DocumentError
-from rag_server.types import Document
+from rag_server.types import Document, Section
 
 
 def _load(folder: Path, data: bytes) -> Document:
@@ -90,6 +90,19 @@ def test_a_row_is_a_line_unless_its_cells_lay_out_the_page(tmp_path: Path, table
 def test_the_title_is_that_of_the_page_or_its_heading(tmp_path: Path, page: bytes, title: str) -> None:
     """<title> comes first, then <h1>, then the file's stem."""
     assert _load(tmp_path, page).title == title
+
+
+def test_headings_are_sections_where_they_stand_in_the_text(tmp_path: Path) -> None:
+    """Also within cells that lay out the page; hidden and empty ones are none."""
+    document = _load(
+        tmp_path,
+        b"<meta charset=utf-8><pre>\n  a&#13;&#10;b</pre><h1>The <b>head</b><br>line</h1>x<h2 hidden>no</h2><h2></h2>"
+        b"<table><tr><td>left</td><td><h6> Last </h6>Body</td></tr></table>",
+    )
+    assert document.text == "a\nb\n\nThe head\nline\n\nx\n\nleft\n\nLast\n\nBody"
+    assert document.sections == (Section(5, "heading", "The head line", 1), Section(29, "heading", "Last", 6))
+    assert document.text[5:].startswith("The head\nline")
+    assert document.text[29:].startswith("Last")
 
 
 PAGE = "<html><head><meta charset={}></head><body>L'été à Прага — 漢字</body></html>"

@@ -5,17 +5,26 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from reportlab.lib.pagesizes import A4
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from indexers.loaders import pdf
+from indexers.loaders import ocr, pdf
 from rag_server.errors import DocumentError
+from rag_server.types import Section
 
 
-def _pdf(pages: Sequence[str], title: str | None = None, encrypt: StandardEncryption | None = None) -> bytes:
+def _pdf(
+    pages: Sequence[str],
+    title: str | None = None,
+    encrypt: StandardEncryption | None = None,
+    page_size: tuple[float, float] = A4,
+) -> bytes:
     buffer = io.BytesIO()
-    canvas = Canvas(buffer, encrypt=encrypt)
+    canvas = Canvas(buffer, pagesize=page_size, encrypt=encrypt)
     if title is not None:
         canvas.setTitle(title)
     for page in pages:
@@ -37,6 +46,8 @@ def test_pages_follow_each_other_with_a_blank_line_between(tmp_path: Path) -> No
     path = _write(tmp_path, _pdf(["First page,\nsecond line.", "", "Last page."]))
     document = pdf.load(path)
     assert document.text == "First page,\nsecond line.\n\nLast page."
+    assert document.sections == (Section(0, "page", 1.0), Section(26, "page", 3.0))
+    assert document.text[26:].startswith("Last page.")
     assert (document.document_id, document.attributes) == ("report.pdf", {})
 
 
@@ -78,8 +89,26 @@ def test_a_pdf_that_only_forbids_changes_is_read(tmp_path: Path) -> None:
 
 def test_a_scanned_pdf_is_refused_with_the_remedy(tmp_path: Path) -> None:
     """Pages without a text layer are not indexed as an empty document."""
-    with pytest.raises(DocumentError, match=r"report\.pdf holds no text \(scanned pages\?\); run OCR on it first"):
+    with pytest.raises(
+        DocumentError, match=r"report\.pdf holds no text \(scanned pages\?\); run OCR on it first, or `pip install rapidocr"
+    ):
         pdf.load(_write(tmp_path, _pdf(["", ""])))
+
+
+def test_a_scanned_pdf_is_read_where_ocr_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page goes through it as an image, whose size is bounded; one that it finds no text on is no section."""
+    shapes = []
+
+    def read(image: npt.NDArray[np.uint8]) -> str:
+        shapes.append(image.shape)
+        return ["", "second page"][len(shapes) - 1]
+
+    monkeypatch.setattr(ocr, "is_installed", lambda: True)
+    monkeypatch.setattr(ocr, "read", read)
+    document = pdf.load(_write(tmp_path, _pdf(["", ""], page_size=(14_400, 7200))))
+    assert document.text == "second page"
+    assert document.sections == (Section(0, "page", 2.0),)
+    assert shapes == [(2000, 4000, 3)] * 2
 
 
 @pytest.mark.parametrize("data", [b"", b"not a pdf", b"%PDF-1.7\n%%EOF"])

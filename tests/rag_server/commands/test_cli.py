@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from rag_server import cli
 from rag_server.config import Settings
-from rag_server.services import write_address
+from rag_server.services import Address, write_address
 
 Index = Callable[..., None]
 DOCS = {"cats.md": "# Cats\n\nCats sleep for sixteen hours a day.", "boats.md": "# Boats\n\nA ketch has two masts."}
@@ -124,7 +124,7 @@ def test_mistake_is_one_line_that_names_the_remedy(
 def test_search_and_ask_use_the_running_server(run: Callable, index: Index, settings: Settings, server: httpx.Client) -> None:
     """Both commands find the server of their data directory; ask streams the answer and shows the checked quote."""
     index("docs", DOCS)
-    write_address(settings.data_dir, str(server.base_url))
+    write_address(settings.data_dir, Address(str(server.base_url), "none"))
 
     search = run("search", "masts", "--collection", "docs")
     found = json.loads(run("search", "masts", "--collection", "docs", "-k", "1", "--json")[1])
@@ -135,7 +135,7 @@ def test_search_and_ask_use_the_running_server(run: Callable, index: Index, sett
     assert [result["filename"] for result in found] == ["boats.md"]
     assert ask[0] == 0
     assert ask[1].startswith("Cats sleep for sixteen hours a day. [")
-    assert "cats.md, characters" in ask[1]
+    assert "cats.md, Cats, characters" in ask[1]
     assert "Cats sleep for sixteen hours a day." in ask[1].split("cats.md")[1]
     assert asked["citations"][0]["verified"]
 
@@ -164,7 +164,8 @@ def test_doctor_tells_what_is_there(
     findings = {finding["name"]: finding for finding in json.loads(well[1])["findings"]}
     missing = [finding for finding in json.loads(ill[1])["findings"] if not finding["ok"]]
     assert well[0] == 0
-    assert "docs (2 documents)" in findings["store"]["detail"]
+    assert "docs (2 documents, all-MiniLM-L6-v2)" in findings["store"]["detail"]
+    assert "docs: flat, 2 vectors of 384 dimensions" in findings["vector index"]["detail"]
     assert "scripted" in findings["engine"]["detail"]
     assert ill[0] == 1
     assert [finding["name"] for finding in missing] == ["engine"]

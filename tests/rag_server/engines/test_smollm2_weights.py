@@ -12,6 +12,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import structlog
 from tokenizers import Tokenizer
 
 from rag_server.engines import smollm2_weights
@@ -55,7 +56,8 @@ def test_finished_folder_is_all_that_is_left(folder: Path) -> None:
     convert(folder)
 
     assert is_converted(folder)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == WRITTEN
+    assert {name: (folder / name).read_text() for name in WRITTEN} == WRITTEN
+    assert {path.name for path in folder.iterdir()} == {*WRITTEN, "checksums.json"}
     assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == ["tiny"]
 
 
@@ -87,6 +89,23 @@ def test_half_finished_folder_is_never_taken_and_discarded(folder: Path, monkeyp
     assert not converted_then
     assert len(left) == 1
     assert [path for path in folder.parent.iterdir() if path.is_dir()] == [folder]
+
+
+@pytest.mark.parametrize("damaged", [*WRITTEN, "checksums.json"])
+@pytest.mark.parametrize("content", [b"", b"xeights", None])
+def test_damaged_folder_is_converted_again(folder: Path, damaged: str, content: bytes | None) -> None:
+    """Whatever file is changed, cut off or gone, the next start says so and makes the folder anew."""
+    convert(folder)
+    if content is None:
+        (folder / damaged).unlink()
+    else:
+        (folder / damaged).write_bytes(content)
+    with structlog.testing.capture_logs() as logged:
+        convert(folder)
+
+    assert any("damaged" in entry["event"] for entry in logged)
+    assert {name: (folder / name).read_text() for name in WRITTEN} == WRITTEN
+    assert is_converted(folder)
 
 
 def test_two_servers_convert_once_between_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from rag_server.commands.progress import IndexingBar
 from rag_server.config import Settings
 from rag_server.jobs.ingest import IngestReport
 from rag_server.protocols import Embedder
+from rag_server.types import Access
 
 
 class CountingEmbedder:
@@ -50,7 +51,7 @@ def ingest(settings: Settings, embedder: object, *paths: Path) -> IngestReport:
 def stored(settings: Settings) -> dict[str, str]:
     """Every stored document id with its text, after checking that chunks, vectors and both indexes agree with it."""
     store = factory.open_store(settings)
-    vector_store = store.vector_stores.get("docs")
+    vector_store = store.vector_stores.get("docs", Access())
     indexes = factory.open_indexes(settings, store)
     with store.database.read() as connection:
         documents = dict(connection.execute(text("SELECT document_id, text FROM documents")).all())

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.errors import ConfigError, EmbeddingMismatchError, InvalidRequestError, NotFoundError, StoreError
 from rag_server.factory import Store
-from rag_server.store import files as files_module
+from rag_server.store import documents as documents_module
 from rag_server.store.database import Database
-from rag_server.types import Chunk, Cursor, Document, EmbeddedDocument, Hit, StoredFile, VectorStore
+from rag_server.store.documents import Documents
+from rag_server.store.files import Files
+from rag_server.types import Access, Chunk, Cursor, Document, EmbeddedDocument, Hit, NewFile, StoredFile, VectorStore
 
 DIMENSION = 4
+# All that the store asks of an embedding model.
+EMBEDDER = SimpleNamespace(model_id="m", dimension=DIMENSION, location=None)
 
 
 @pytest.fixture
@@ -26,12 +31,12 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def docs(store: Store) -> VectorStore:
-    return store.vector_stores.get_or_create("docs", embedding_model="m", dimension=DIMENSION)
+    return store.vector_stores.get_or_create("docs", Access(), EMBEDDER)
 
 
 @pytest.fixture
 def file(store: Store, docs: VectorStore) -> StoredFile:
-    return store.files.begin(docs, "/a.jsonl", filename="a.jsonl", num_bytes=3)
+    return store.files.begin(docs, NewFile("/a.jsonl", "a.jsonl", 3))
 
 
 def embedded(document_id: str, *sentences: str) -> EmbeddedDocument:
@@ -49,22 +54,22 @@ def rows(store: Store, query: str) -> list[tuple]:
 
 def test_chunks_are_the_documents_text_at_their_offsets(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """Passages come back with their offsets, attributes and file, ranked as the hits are."""
-    store.files.put_documents(docs, file, [embedded("d", "One. ", "Two. ", "Three.")])
+    store.documents.put(docs, file, [embedded("d", "One. ", "Two. ", "Three.")], bytes_read=0)
 
-    found = store.passages.passages([Hit(3, 0.5), Hit(1, 0.25), Hit(99, 0.1)])
+    found = store.passages.passages([Hit(3, 0.5), Hit(1, 0.25), Hit(99, 0.1)], Access())
 
     assert [(p.id, p.text, p.start, p.end, p.rank, p.score) for p in found] == [
         (3, "Three.", 10, 16, 1, 0.5),
         (1, "One. ", 0, 5, 2, 0.25),
     ]
     assert (found[0].document_id, found[0].filename, found[0].attributes) == ("d", "a.jsonl", {"year": 1999})
-    assert store.passages.passage(3)[1].text == "One. Two. Three."
+    assert store.passages.passage(3, Access())[1].text == "One. Two. Three."
 
 
 def test_replacing_a_document_logs_its_chunks_as_deleted(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """A replaced document's chunk ids are logged and never given out again."""
-    store.files.put_documents(docs, file, [embedded("d", "One. ", "Two.")])
-    store.files.put_documents(docs, file, [embedded("d", "Three.")])
+    store.documents.put(docs, file, [embedded("d", "One. ", "Two.")], bytes_read=0)
+    store.documents.put(docs, file, [embedded("d", "Three.")], bytes_read=0)
 
     page = store.log.read(docs, Cursor(), 10)
 
@@ -72,15 +77,16 @@ def test_replacing_a_document_logs_its_chunks_as_deleted(store: Store, docs: Vec
     assert page.deleted_chunk_ids == (1, 2)
     assert page.cursor == store.log.head(docs) == Cursor(3, 2)
     assert rows(store, "SELECT chunk_id FROM vectors") == [(3,)]
-    store.files.finish(docs, file, fingerprint="x", keep=set())
-    store.files.put_documents(docs, file, [embedded("e", "Four.")])
+    store.documents.finish(docs, file, fingerprint="x", keep=set(), error=None)
+    again = store.files.begin(docs, NewFile("/a.jsonl", "a.jsonl", 3))
+    store.documents.put(docs, again, [embedded("e", "Four.")], bytes_read=0)
     assert rows(store, "SELECT id FROM chunks") == [(4,)]
 
 
 def test_log_is_read_in_pages(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """Pages hold at most the limit, follow each other without gap, and end with the deletions."""
-    store.files.put_documents(docs, file, [embedded(f"d{n}", f"Text {n}.") for n in range(5)])
-    store.files.finish(docs, file, fingerprint="x", keep={"d0", "d2", "d4"})
+    store.documents.put(docs, file, [embedded(f"d{n}", f"Text {n}.") for n in range(5)], bytes_read=0)
+    store.documents.finish(docs, file, fingerprint="x", keep={"d0", "d2", "d4"}, error=None)
 
     first = store.log.read(docs, Cursor(), 2)
     second = store.log.read(docs, first.cursor, 2)
@@ -94,38 +100,38 @@ def test_transaction_that_fails_changes_nothing(
     store: Store, docs: VectorStore, file: StoredFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When storing breaks off half-way, the old documents stand and no deletion is logged."""
-    store.files.put_documents(docs, file, [embedded("d", "One. ", "Two.")])
+    store.documents.put(docs, file, [embedded("d", "One. ", "Two.")], bytes_read=0)
     before = rows(store, "SELECT * FROM chunks"), rows(store, "SELECT * FROM deletions")
-    insert_document = files_module._insert_document
+    insert_document = documents_module._insert_document
 
     def break_off(*arguments: object) -> None:
         insert_document(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files_module, "_insert_document", break_off)
+    monkeypatch.setattr(documents_module, "_insert_document", break_off)
     with pytest.raises(KeyboardInterrupt):
-        store.files.put_documents(docs, file, [embedded("d", "Three.")])
+        store.documents.put(docs, file, [embedded("d", "Three.")], bytes_read=0)
 
     assert (rows(store, "SELECT * FROM chunks"), rows(store, "SELECT * FROM deletions")) == before
 
 
 def test_unchanged_documents_are_known_by_their_hash(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """Only a stored document with the same hash counts as unchanged."""
-    store.files.put_documents(docs, file, [embedded("a", "One."), embedded("b", "Two.")])
+    store.documents.put(docs, file, [embedded("a", "One."), embedded("b", "Two.")], bytes_read=0)
 
-    unchanged = store.files.unchanged(file, {"a": "hash of One.", "b": "other", "c": "hash of Two."})
+    unchanged = store.documents.unchanged(file, {"a": "hash of One.", "b": "other", "c": "hash of Two."})
 
     assert unchanged == {"a"}
 
 
 def test_collections_do_not_mix(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """The log of one vector store holds nothing of another, and the same path may be in both."""
-    other = store.vector_stores.get_or_create("other", embedding_model="m", dimension=DIMENSION)
-    file_of_other = store.files.begin(other, "/a.jsonl", filename="a.jsonl", num_bytes=3)
-    store.files.put_documents(docs, file, [embedded("d", "One.")])
-    store.files.put_documents(other, file_of_other, [embedded("d", "Two.")])
+    other = store.vector_stores.get_or_create("other", Access(), EMBEDDER)
+    file_of_other = store.files.begin(other, NewFile("/a.jsonl", "a.jsonl", 3))
+    store.documents.put(docs, file, [embedded("d", "One.")], bytes_read=0)
+    store.documents.put(other, file_of_other, [embedded("d", "Two.")], bytes_read=0)
     assert [chunk.text for chunk in store.log.read(other, Cursor(), 10).added] == ["Two."]
-    store.files.finish(other, file_of_other, fingerprint="x", keep=set())
+    store.documents.finish(other, file_of_other, fingerprint="x", keep=set(), error=None)
 
     assert [chunk.text for chunk in store.log.read(docs, Cursor(), 10).added] == ["One."]
     assert store.log.read(docs, Cursor(), 10).deleted_chunk_ids == ()
@@ -134,40 +140,44 @@ def test_collections_do_not_mix(store: Store, docs: VectorStore, file: StoredFil
 
 def test_vector_store_is_made_once_and_found_by_name_or_id(store: Store, docs: VectorStore) -> None:
     """A name means one vector store, whose embedding model is fixed."""
-    again = store.vector_stores.get_or_create("docs", embedding_model="m", dimension=DIMENSION)
+    again = store.vector_stores.get_or_create("docs", Access(), EMBEDDER)
 
-    assert again == docs == store.vector_stores.get("docs") == store.vector_stores.get(docs.id)
+    assert again == docs == store.vector_stores.get("docs", Access()) == store.vector_stores.get(docs.id, Access())
     with pytest.raises(EmbeddingMismatchError, match="RAG_EMBEDDER__MODEL"):
-        store.vector_stores.get_or_create("docs", embedding_model="other", dimension=DIMENSION)
+        store.vector_stores.get_or_create(
+            "docs", Access(), SimpleNamespace(model_id="other", dimension=DIMENSION, location=None)
+        )
     with pytest.raises(NotFoundError, match=r"there are: docs\)"):
-        store.vector_stores.get("none")
+        store.vector_stores.get("none", Access())
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "vs_1", "a\nb", "\x00"])
 def test_names_that_clash_with_addresses_are_refused(store: Store, name: str) -> None:
     """A collection's name must fit into a model name and an address."""
     with pytest.raises(InvalidRequestError):
-        store.vector_stores.get_or_create(name, embedding_model="m", dimension=DIMENSION)
+        store.vector_stores.get_or_create(name, Access(), EMBEDDER)
 
 
 def test_writers_wait_for_each_other(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """Two processes' worth of writers on one file both get their work stored."""
     other = Database(str(store.database.url))
-    stores = [store.files, files_module.Files(other)]
 
-    def write(files: files_module.Files, name: str) -> None:
+    def write(files: Files, name: str) -> None:
+        documents = Documents(files._database, files.owner)
+        own = files.begin(docs, NewFile(f"/{name}", "x", 0))
         for number in range(20):
             # This one reads before it writes, which fails halfway unless it waits for its turn first.
-            files.begin(docs, f"/{name}{number}", filename="x", num_bytes=0)
-            files.put_documents(docs, file, [embedded(f"{name}{number}", "One.")])
+            files.begin(docs, NewFile(f"/{name}{number}", "x", 0))
+            documents.put(docs, own, [embedded(f"{name}{number}", "One.")], bytes_read=0)
 
-    threads = [threading.Thread(target=write, args=(files, name)) for files, name in zip(stores, "ab", strict=True)]
+    both = zip([store.files, Files(other)], "ab", strict=True)
+    threads = [threading.Thread(target=write, args=(files, name)) for files, name in both]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert rows(store, "SELECT count(*) FROM files") == [(41,)]
+    assert rows(store, "SELECT count(*) FROM files") == [(43,)]
     assert rows(store, "SELECT count(*), count(DISTINCT document_id) FROM documents") == [(40, 40)]
     assert rows(store, "SELECT count(*), max(id) FROM chunks") == [(40, 40)]
     other.close()
@@ -176,7 +186,8 @@ def test_writers_wait_for_each_other(store: Store, docs: VectorStore, file: Stor
 @pytest.mark.parametrize(
     ("url", "error", "sign"),
     [
-        ("postgresql://host/db", ConfigError, "RAG_DATABASE__URL"),
+        ("postgresql://127.0.0.1:1/db", StoreError, "start PostgreSQL"),
+        ("mysql://host/db", ConfigError, "RAG_DATABASE__URL"),
         ("sqlite://", ConfigError, "RAG_DATABASE__URL"),
         ("nonsense", ConfigError, "RAG_DATABASE__URL"),
         ("sqlite:////proc/nothing/rag.db", StoreError, "RAG_DATA_DIR"),
@@ -197,23 +208,31 @@ def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "rag.db").read_bytes() == b"precious" * 1000
 
 
-def test_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    """A store that a later version wrote is left alone."""
+@pytest.mark.parametrize(
+    ("statements", "named"),
+    [
+        (["CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER)", "INSERT INTO facts VALUES ('schema', 99)"], "schema 99"),
+        (["CREATE TABLE vector_stores (id TEXT)"], "schema unknown"),
+    ],
+)
+def test_database_of_another_version_is_refused(tmp_path: Path, statements: list[str], named: str) -> None:
+    """A store that a later or an earlier version wrote is left alone."""
     with sqlite3.connect(tmp_path / "rag.db") as connection:
-        connection.execute("PRAGMA user_version=99")
+        for statement in statements:
+            connection.execute(statement)
     connection.close()
 
-    with pytest.raises(StoreError, match="schema 99"):
+    with pytest.raises(StoreError, match=named):
         Database(f"sqlite:///{tmp_path / 'rag.db'}")
 
 
 def test_full_disk_is_a_named_error_and_loses_nothing(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """When the disk is full, storing fails with the remedy, and what was stored before is there."""
-    store.files.put_documents(docs, file, [embedded("a", "One.")])
+    store.documents.put(docs, file, [embedded("a", "One.")], bytes_read=0)
     with store.database.read() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
     with pytest.raises(StoreError, match="free some space"):
-        store.files.put_documents(docs, file, [embedded("b", "x" * 100_000)])
+        store.documents.put(docs, file, [embedded("b", "x" * 100_000)], bytes_read=0)
     assert rows(store, "SELECT document_id FROM documents") == [("a",)]

@@ -1,0 +1,214 @@
+"""Measures indexing and the indexes: speed beside the bare embedding model, searches, restart and memory (`make bench`).
+
+python -m eval.bench_index --chunks 100000
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+
+from eval.bench_corpus import Corpus, fill, prose
+from eval.bench_index_memory import measure_memory
+from eval.bench_tools import (
+    Figure,
+    child,
+    free_port,
+    inherited_environment,
+    percentile,
+    print_figures,
+    time_searches,
+    wait_passively,
+)
+from eval.bench_uploads import measure_interference, measure_memory_growth
+from rag_server import factory
+from rag_server.commands.indexing import building_ingest
+from rag_server.config import load_settings
+from rag_server.jobs.ingest import Source
+from rag_server.jobs.worker import NoProgress
+from rag_server.protocols import Embedder
+from rag_server.types import Access, NewFile, Vectors
+
+SENTENCES_PER_DOCUMENT = 40
+RECALL_AT = 10
+READY_POLL_S = 0.02
+READY_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    num_chunks: int = 100_000
+    num_queries: int = 200
+    # Portions of documents that are indexed, and embedded, in turn.
+    num_portions: int = 4
+    documents_per_portion: int = 80
+    stream_s: float = 30.0
+    num_uploads: int = 500
+
+
+class RecordingEmbedder:
+    """Remembers the passages that an embedding model is given."""
+
+    def __init__(self, inner: Embedder) -> None:
+        self._inner = inner
+        self.model_id, self.location = inner.model_id, inner.location
+        self.dimension, self.max_tokens = inner.dimension, inner.max_tokens
+        self.embed_queries, self.token_spans = inner.embed_queries, inner.token_spans
+        self.passages: list[str] = []
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return one row per passage."""
+        self.passages += texts
+        return self._inner.embed_passages(texts)
+
+
+def measure_indexing(embedder: Embedder, size: Size) -> list[Figure]:
+    """Return the speed of indexing beside that of embedding the same passages; portions of both take turns."""
+    indexing_s = embedding_s = 0.0
+    num_chunks = 0
+    with tempfile.TemporaryDirectory() as folder:
+        settings = load_settings({}, data_dir=Path(folder) / "data")
+        store = factory.open_store(settings)
+        vector_store = store.vector_stores.get_or_create("bench", Access(), embedder)
+        indexes = factory.open_indexes(settings, store)
+        recording = RecordingEmbedder(embedder)
+        with building_ingest(settings, store) as building:
+            ingest = building(recording)
+            # What is started once, such as the parsing process and the indexes, is no part of the speed.
+            ingest.run(vector_store, _sources(Path(folder), "warm up", 1), NoProgress())
+            indexes.refresh(vector_store)
+            for number in range(size.num_portions):
+                sources = _sources(Path(folder), str(number), size.documents_per_portion)
+                recording.passages.clear()
+                started = time.perf_counter()
+                num_chunks += ingest.run(vector_store, sources, NoProgress()).num_chunks
+                indexes.refresh(vector_store)
+                indexed = time.perf_counter()
+                embedder.embed_passages(sorted(recording.passages, key=len))
+                embedding_s += time.perf_counter() - indexed
+                indexing_s += indexed - started
+        store.database.close()
+    return [
+        Figure("indexing, chunks per second", num_chunks / indexing_s, "/s"),
+        Figure("the embedding model alone, the same chunks", num_chunks / embedding_s, "/s"),
+        Figure("indexing relative to the embedding model alone", 100 * embedding_s / indexing_s, "%", 90.0, at_least=True),
+    ]
+
+
+def measure_recall(data_dir: Path, vectors: Vectors, size: Size) -> list[Figure]:
+    """Return how many of the nearest vectors the index of the collection `bench` finds."""
+    settings = load_settings({}, data_dir=data_dir)
+    store = factory.open_store(settings)
+    vector_store = store.vector_stores.get("bench", Access())
+    index = factory.open_indexes(settings, store).vectors(vector_store)
+    found, took_ms = [], []
+    for query in Corpus(vectors.shape[1], seed=9).vectors(size.num_queries):
+        # Chunk ids are given out in the order of the rows, from 1.
+        nearest = {int(row) + 1 for row in np.argsort(-(vectors @ query))[:RECALL_AT]}
+        started = time.perf_counter()
+        hits = index.search(query, RECALL_AT)
+        took_ms.append((time.perf_counter() - started) * 1000)
+        found.append(len(nearest & {hit.chunk_id for hit in hits}) / RECALL_AT)
+    store.database.close()
+    return [
+        Figure(f"dense search ({index.kind}) alone, median", statistics.median(took_ms), "ms"),
+        Figure(f"dense recall@{RECALL_AT} ({index.kind})", statistics.mean(found), "", 0.97, at_least=True),
+    ]
+
+
+def measure_server(data_dir: Path, embedder: Embedder, size: Size) -> list[Figure]:
+    """Return what is measured on a running server with the collection `bench`."""
+    engine_port, port = free_port(), free_port()
+    engine_url, url = f"http://127.0.0.1:{engine_port}", f"http://127.0.0.1:{port}"
+    inherited = inherited_environment()
+    environment = {**inherited, "RAG_DATA_DIR": str(data_dir), "RAG_ENGINE__BASE_URL": f"{engine_url}/v1"}
+    with child(["scripted-engine", "--port", str(engine_port), "--answer", "Yes."], engine_url, inherited):
+        started = time.perf_counter()
+        with child(["serve", "--port", str(port)], url, environment) as (server, _):
+            _wait_for(url, "POST", "/v1/vector_stores/bench/search", {"query": "w1 w20 w300"})
+            restart = Figure("restart to the first answered search", time.perf_counter() - started, "s", 10.0)
+            _wait_for(url, "GET", "/ready")
+            memory_mb = psutil.Process(server.pid).memory_info().rss / 1e6
+            figures = asyncio.run(_measure_running(url, embedder, psutil.Process(server.pid), size))
+    return [restart, Figure("server's resident memory once ready", memory_mb, "MB"), *figures]
+
+
+async def _measure_running(url: str, embedder: Embedder, server: psutil.Process, size: Size) -> list[Figure]:
+    queries = Corpus(1, seed=10).texts(size.num_queries, words=6)
+    async with httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False) as client:
+        times = await time_searches(client, embedder, queries)
+        return [
+            Figure("search over HTTP, median", statistics.median(times.total), "ms"),
+            Figure("embedding its query, median", statistics.median(times.embedding), "ms"),
+            Figure("search beyond the embedding, median", statistics.median(times.beyond), "ms"),
+            Figure("search beyond the embedding, p95", percentile(times.beyond, 95), "ms", 20.0),
+            *await measure_interference(client, size.stream_s),
+            *await measure_memory_growth(client, server, size.num_uploads),
+        ]
+
+
+def run_bench(size: Size, embedder: Embedder) -> list[Figure]:
+    """Return every figure."""
+    figures = measure_indexing(embedder, size)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        vectors = fill(Path(folder), embedder, size.num_chunks)
+        figures.append(Figure("filling the store and building its indexes", time.perf_counter() - started, "s"))
+        snapshot = next((Path(folder) / "indexes").glob("*/vectors-*"))
+        figures += measure_memory(snapshot, embedder.dimension, size.num_chunks)
+        figures += measure_recall(Path(folder), vectors, size)
+        return figures + measure_server(Path(folder), embedder, size)
+
+
+def _sources(folder: Path, name: str, number: int) -> list[Source]:
+    """Write text files of a few chunks each."""
+    chooser = random.Random(name)
+    sources = []
+    for index in range(number):
+        path = folder / f"{name}-{index}.txt"
+        num_bytes = path.write_text(prose(chooser, SENTENCES_PER_DOCUMENT))
+        sources.append(Source(path, NewFile(str(path), path.name, num_bytes)))
+    return sources
+
+
+def _wait_for(url: str, method: str, path: str, body: object = None) -> None:
+    """Ask until the answer is a success."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    for attempt in itertools.count():
+        response = httpx.request(method, f"{url}{path}", json=body, timeout=READY_TIMEOUT_S, trust_env=False)
+        if response.is_success:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{path} still failed after {attempt + 1} attempts: {response.text}")
+        time.sleep(READY_POLL_S)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=Size().num_chunks, help="chunks in the collection")
+    parser.add_argument("--queries", type=int, default=Size().num_queries, help="queries per measurement")
+    parser.add_argument("--stream", type=float, default=Size().stream_s, help="seconds of each stream of searches")
+    parser.add_argument("--uploads", type=int, default=Size().num_uploads, help="small uploads, one after the other")
+    arguments = parser.parse_args()
+    wait_passively()
+    size = Size(arguments.chunks, arguments.queries, stream_s=arguments.stream, num_uploads=arguments.uploads)
+    print(f"{size.num_chunks} chunks, {size.num_queries} queries, {os.cpu_count()} cores\n")
+    print_figures(run_bench(size, factory.load_embedder(load_settings({}))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What the benchmarks share: figures and their table, child processes of rag-server, and the timing of searches."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import numpy as np
+
+from rag_server.protocols import Embedder
+
+START_TIMEOUT_S = 300.0
+PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    # Whether the target is the smallest good value instead of the largest.
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTimes:
+    """Milliseconds of each query: its search, its embedding beside the server, and the same search once more."""
+
+    total: list[float]
+    embedding: list[float]
+    again: list[float]
+
+    @property
+    def beyond(self) -> list[float]:
+        """What each search took beyond the embedding."""
+        return [total - embedding for total, embedding in zip(self.total, self.embedding, strict=True)]
+
+
+def wait_passively() -> None:
+    """Keep the model that is measured beside the server from keeping a core busy while the server works."""
+    os.environ.update(PASSIVE_WAITING)
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return the environment of a child that computes as it would on its own."""
+    return {name: value for name, value in os.environ.items() if name not in PASSIVE_WAITING}
+
+
+@contextmanager
+def child(arguments: Sequence[str], url: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """Run a command of rag-server until the end of the context; give it and the seconds until its /health answered."""
+    command = [sys.executable, "-m", "rag_server.cli", *arguments]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not _is_up(f"{url}/health"):
+            if process.poll() is not None or time.perf_counter() - started > START_TIMEOUT_S:
+                raise RuntimeError(f"{' '.join(arguments)} did not come up")
+            time.sleep(0.02)
+        yield process, time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def time_searches(client: httpx.AsyncClient, embedder: Embedder, queries: Sequence[str]) -> SearchTimes:
+    """Search each query in the collection `bench`, embed it, and search it again, in turn."""
+    times = SearchTimes([], [], [])
+    for query in ["warm up one", "warm up two", *queries]:
+        started = time.perf_counter()
+        response = await client.post("/v1/vector_stores/bench/search", json={"query": query})
+        searched = time.perf_counter()
+        embedder.embed_queries([query])
+        embedded = time.perf_counter()
+        (await client.post("/v1/vector_stores/bench/search", json={"query": query})).raise_for_status()
+        response.raise_for_status()
+        times.total.append((searched - started) * 1000)
+        times.embedding.append((embedded - searched) * 1000)
+        times.again.append((time.perf_counter() - embedded) * 1000)
+    return SearchTimes(times.total[2:], times.embedding[2:], times.again[2:])
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that `share` per cent of the values do not exceed."""
+    return float(np.percentile(values, share))
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """Print the figures beside their targets."""
+    print(f"{'figure':<60}{'measured':>12}{'target':>14}")
+    for figure in figures:
+        sign = ">=" if figure.at_least else "<"
+        target = "" if figure.target is None else f"{sign} {figure.target:g} {figure.unit}"
+        print(f"{figure.name:<60}{figure.value:>9.2f} {figure.unit:<2}{target:>14}", flush=True)
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1.0, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

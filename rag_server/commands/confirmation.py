@@ -1,0 +1,26 @@
+"""Asks before anything is removed."""
+
+import sys
+from collections.abc import Sequence
+
+from rag_server.errors import InvalidRequestError
+
+MAX_SHOWN = 10
+
+
+def confirmed(question: str, items: Sequence[str] = (), *, assume_yes: bool) -> bool:
+    """Return whether the person at the terminal agrees; `assume_yes` answers for them.
+
+    Raises:
+        InvalidRequestError: There is nobody to ask.
+    """
+    if assume_yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InvalidRequestError(f"{question} Nobody is there to ask: add --yes")
+    for item in items[:MAX_SHOWN]:
+        print(f"  {item}", file=sys.stderr)
+    if len(items) > MAX_SHOWN:
+        print(f"  and {len(items) - MAX_SHOWN} more", file=sys.stderr)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,90 @@
+"""API keys: shown once, kept as a hash; each says for whom its bearer asks."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+
+from rag_server.errors import NotFoundError
+from rag_server.store import schema
+from rag_server.store.database import Database
+from rag_server.store.seals import seal
+from rag_server.types import Access, ApiKey
+
+PREFIX = "rag-"
+table = schema.keys
+
+
+class Keys:
+    """The table of API keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, name: str, *, tenant: str = "", principals: Collection[str] | None = None) -> tuple[ApiKey, str]:
+        """Make a key; return it with its secret, which cannot be read again."""
+        secret = f"{PREFIX}{secrets.token_urlsafe(32)}"
+        key_id = f"key_{secrets.token_hex(8)}"
+        values = {
+            "id": key_id,
+            "name": name,
+            "secret_hash": _hash(secret),
+            "tenant": tenant,
+            "principals": None if principals is None else sorted(set(principals)),
+            "created_at": int(time.time()),
+        }
+        with self._database.write() as connection:
+            connection.execute(insert(table).values(values))
+            seal(connection, table, table.c.id == key_id)
+        return self._one(key_id), secret
+
+    def list(self) -> list[ApiKey]:
+        """Return every key, oldest first, revoked ones included."""
+        with self._database.read() as connection:
+            return [_key(row) for row in connection.execute(select(table).order_by(table.c.created_at, table.c.id))]
+
+    def find(self, secret: str) -> ApiKey | None:
+        """Return the key of that secret, None if there is none or it is revoked.
+
+        The look-up is by the hash of the whole secret: how long it takes says nothing about how much of it is right.
+        """
+        query = select(table).where(table.c.secret_hash == _hash(secret), table.c.revoked_at.is_(None))
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _key(row)
+
+    def any_valid(self) -> bool:
+        """Return whether there is a key that is not revoked."""
+        with self._database.read() as connection:
+            return connection.execute(select(table.c.id).where(table.c.revoked_at.is_(None)).limit(1)).one_or_none() is not None
+
+    def revoke(self, key_id: str) -> None:
+        """End a key at once.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        self._one(key_id)
+        with self._database.write() as connection:
+            valid = (table.c.id == key_id, table.c.revoked_at.is_(None))
+            connection.execute(update(table).where(*valid).values(revoked_at=int(time.time())))
+            seal(connection, table, table.c.id == key_id)
+
+    def _one(self, key_id: str) -> ApiKey:
+        with self._database.read() as connection:
+            row = connection.execute(select(table).where(table.c.id == key_id)).one_or_none()
+        if row is None:
+            raise NotFoundError(f"there is no key {key_id!r}; `rag-server keys list` shows them")
+        return _key(row)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    principals = None if row.principals is None else frozenset(row.principals)
+    return ApiKey(row.id, row.name, Access(row.tenant, principals), row.created_at, row.revoked_at)
