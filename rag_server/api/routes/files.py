@@ -10,6 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.types import Message
 
 from rag_server.api.deps import AccessDep, ServicesDep
+from rag_server.api.listing import list_object
 from rag_server.errors import InvalidRequestError, PayloadTooLargeError
 from rag_server.protocols import Json
 from rag_server.store.uploads import PART_BYTES
@@ -41,14 +42,7 @@ async def upload_file(request: Request, services: ServicesDep, access: AccessDep
 async def list_files(services: ServicesDep, access: AccessDep) -> Json:
     """List the uploaded files."""
     data = [_file_object(upload) for upload in await asyncio.to_thread(services.store.uploads.readable, access)]
-    ids = [entry["id"] for entry in data]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
-        "has_more": False,
-    }
+    return list_object(data)
 
 
 @router.get("/v1/files/{file_id}")

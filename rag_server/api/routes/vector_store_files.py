@@ -6,6 +6,7 @@ from typing import Literal
 from fastapi import APIRouter
 
 from rag_server.api.deps import AccessDep, ServicesDep
+from rag_server.api.listing import list_object
 from rag_server.api.schemas import AttachBody, AttributesBody, ChunkingStrategy
 from rag_server.errors import ForbiddenError
 from rag_server.filters import parse_attributes
@@ -37,14 +38,7 @@ async def list_files(
     store = await asyncio.to_thread(services.store.vector_stores.get, vector_store_id, access)
     files = await asyncio.to_thread(services.store.files.readable, store, access)
     data = [entry for entry in map(_file_object, files) if filter in (None, entry["status"])]
-    ids = [entry["id"] for entry in data]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
-        "has_more": False,
-    }
+    return list_object(data)
 
 
 @router.get(PATH + "/{file_id}")

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from rag_server.answer import PassageUrl
 from rag_server.api.deps import AccessDep, FullAccessDep, PassageUrlDep, ServicesDep
+from rag_server.api.listing import list_object
 from rag_server.api.options import options_with
 from rag_server.api.routes.vector_store_files import attach
 from rag_server.api.schemas import AttachBody, CreateVectorStoreBody, RenameBody, SearchBody
@@ -35,14 +36,7 @@ async def list_vector_stores(services: ServicesDep, access: AccessDep) -> Json:
     """List the vector stores."""
     stores = await asyncio.to_thread(services.store.vector_stores.list, access)
     data = [await asyncio.to_thread(_vector_store_object, services, store, access) for store in stores]
-    ids = [entry["id"] for entry in data]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
-        "has_more": False,
-    }
+    return list_object(data)
 
 
 @router.get("/v1/vector_stores/{vector_store_id}")
