@@ -1,7 +1,5 @@
 """Indexes files: load -> chunk -> embed -> store. Restarted after any crash it goes on where it stopped."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ import numpy as np
 
 from rag_server.config import ChunkingSettings
 from rag_server.errors import CancelledByUserError, DocumentError
+from rag_server.jobs.fingerprints import content_hash_of, file_fingerprint
 from rag_server.jobs.passage_text import passage_text
 from rag_server.jobs.prefetch import prefetched
 from rag_server.observability import CHUNKS_INDEXED
@@ -27,7 +26,6 @@ CutText = Callable[..., list[Chunk]]
 CHUNKS_PER_COMMIT = 256
 # Documents that are read and cut while others are embedded.
 DOCUMENTS_AHEAD = 32
-READ_BYTES = 1 << 20
 RENEW_LEASE_S = 30.0
 # Of the rows of one file, in its error.
 MAX_FAULTS_TOLD = 20
@@ -120,7 +118,7 @@ class Ingest:
         report = IngestReport()
         progress.started(1, stored.bytes)
         chunking = self._chunking_of(stored.chunking)
-        opened = _OpenFile(stored, path, _fingerprint(path, chunking), chunking)
+        opened = _OpenFile(stored, path, file_fingerprint(path, chunking), chunking)
         self._store_all(vector_store, self._cut_documents(vector_store, opened, report, progress.read_bytes), report, progress)
         self._close(vector_store, [opened], report)
         return report
@@ -146,7 +144,7 @@ class Ingest:
         """Return the file to be read, or None when it is unchanged or unreadable."""
         chunking = self._chunking_of(source.new.chunking)
         try:
-            fingerprint = _fingerprint(source.path, chunking)
+            fingerprint = file_fingerprint(source.path, chunking)
         except OSError as error:
             report.failed[str(source.path)] = [f"{source.path}: cannot be read: {error.strerror}"]
             return None
@@ -188,7 +186,7 @@ class Ingest:
                     continue
                 opened.seen.add(loaded.document_id)
                 report.num_documents += 1
-                content_hash = _content_hash(loaded, opened.chunking)
+                content_hash = content_hash_of(loaded, opened.chunking)
                 if not self._documents.unchanged(opened.stored, {loaded.document_id: content_hash}):
                     yield self._cut(vector_store, opened, loaded, content_hash)
         except DocumentError as error:
@@ -307,21 +305,6 @@ def _told(opened: _OpenFile) -> str:
     told = opened.faults[:MAX_FAULTS_TOLD]
     told += [f"and {len(opened.faults) - len(told)} more"] if len(opened.faults) > len(told) else []
     return "; ".join(told).replace(str(opened.path), opened.stored.filename)
-
-
-def _fingerprint(path: Path, chunking: ChunkingSettings) -> str:
-    """Return a hash of the file's bytes and of everything else that decides what is stored of it."""
-    digest = hashlib.sha256(chunking.model_dump_json().encode())
-    with path.open("rb") as file:
-        while part := file.read(READ_BYTES):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _content_hash(document: Document, chunking: ChunkingSettings) -> str:
-    sections = [[section.start, section.kind, section.label, section.level] for section in document.sections]
-    content = [document.title, document.text, dict(document.attributes), sections, chunking.model_dump()]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _from(num_bytes_before: int, progress: Progress) -> Callable[[int], None]:
