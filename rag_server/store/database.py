@@ -32,8 +32,12 @@ class Database:
         self._engine = _open(self.url)
         self._reading = self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="REPEATABLE READ")
         self._commits = CommitCount(self.path.with_name(f"{self.path.name}.commits")) if self.is_sqlite else None
-        with _named_errors(self.url):
-            self._prepare()
+        try:
+            with _named_errors(self.url):
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def path(self) -> Path:
@@ -174,8 +178,8 @@ REMEDIES = {
     "read-only": "make it writable, or name another one",
     "locked": "another process is writing for a long time; run the command again",
     "unable to open": "check that the data directory exists and can be written",
-    "connection": "start PostgreSQL, or correct RAG_DATABASE__URL",
     "password": "correct the user or password in RAG_DATABASE__URL",
+    "connection": "start PostgreSQL, or correct RAG_DATABASE__URL",
 }
 DAMAGED = (
     "malformed",

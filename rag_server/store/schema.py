@@ -26,6 +26,7 @@ metadata = MetaData()
 GrowingId = BigInteger().with_variant(Integer, "sqlite")
 # Compared by code point, as SQLite does unasked.
 ComparableText = Text().with_variant(Text(collation="C"), "postgresql")
+ComparableString = String().with_variant(String(collation="C"), "postgresql")
 
 # Facts about the store itself: the version of this layout, the number of write transactions so far.
 facts = Table(
@@ -90,11 +91,11 @@ files = Table(
     "files",
     metadata,
     Column("key", GrowingId, primary_key=True, autoincrement=True),
-    Column("id", String, nullable=False),
+    Column("id", ComparableString, nullable=False),
     Column("vector_store_id", ForeignKey("vector_stores.id"), nullable=False),
     # An absolute path, or upload:ID.
     Column("source", String, nullable=False),
-    Column("filename", String, nullable=False),
+    Column("filename", ComparableString, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     # queued, in_progress, completed, failed or cancelled.
@@ -134,7 +135,7 @@ documents = Table(
     Column("id", GrowingId, primary_key=True, autoincrement=True),
     Column("vector_store_id", ForeignKey("vector_stores.id"), nullable=False),
     Column("file_key", ForeignKey("files.key"), nullable=False),
-    Column("document_id", String, nullable=False),
+    Column("document_id", ComparableString, nullable=False),
     Column("title", Text, nullable=False),
     Column("text", Text, nullable=False),
     # Its own; those of the file come on top.
