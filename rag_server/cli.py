@@ -57,11 +57,15 @@ def index(
     principal: Annotated[
         list[str] | None, typer.Option(help="Only API keys with this principal may read the files; may be repeated.")
     ] = None,
-    prune: Annotated[bool, typer.Option(help="Then remove from the collection what is gone from the folders.")] = False,
-    change_model: Annotated[
-        bool, typer.Option(help="Give the collection the vectors of the configured embedding model, or go back to it.")
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Then remove from the collection what is gone from the folders.")
     ] = False,
-    drop_old_vectors: Annotated[bool, typer.Option(help="After --change-model, delete those of other models.")] = False,
+    change_model: Annotated[
+        bool, typer.Option("--change-model", help="Give the collection the vectors of the configured embedding model.")
+    ] = False,
+    drop_old_vectors: Annotated[
+        bool, typer.Option("--drop-old-vectors", help="After --change-model, delete those of other models.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:

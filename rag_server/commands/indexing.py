@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rag_server import factory
-from rag_server.commands.confirmation import confirmed
+from rag_server.commands.confirmation import check_can_ask, confirmed
 from rag_server.commands.progress import IndexingBar
 from rag_server.config import Settings
-from rag_server.errors import InvalidRequestError
+from rag_server.errors import InvalidRequestError, NotFoundError
 from rag_server.filters import parse_attributes
 from rag_server.jobs.change_model import change_model
 from rag_server.jobs.ingest import Ingest, IngestReport, Source
 from rag_server.protocols import Embedder, Progress
-from rag_server.types import Access, Attributes, NewFile, StoredFile, VectorStore
+from rag_server.types import Access, Attributes, NewFile, StoredFile
 
 # Of the rows of one file.
 MAX_REASONS_SHOWN = 10
@@ -53,6 +53,8 @@ def run_index(
         names = ", ".join(str(path) for path in paths)
         raise InvalidRequestError(f"there is no file to index in {names}; name files, or folders that hold some")
     store = factory.open_store(settings)
+    if prune and _gone(store, paths, collection=collection):
+        check_can_ask("Remove what is gone from the collection?", assume_yes=assume_yes)
     with IndexingBar() as bar:
         embedder = factory.load_embedder(settings)
         report = ingest_files(settings, store, embedder, files, collection=collection, options=options, progress=bar)
@@ -148,7 +150,7 @@ def _source(path: Path, options: FileOptions) -> Source:
 def _prune(store: factory.Store, paths: Sequence[Path], *, collection: str, assume_yes: bool) -> list[str]:
     """Remove from the collection the files of the named folders that are there no more; return their paths."""
     vector_store = store.vector_stores.get(collection, Access())
-    gone = [file for folder in paths for file in _gone(store, vector_store, folder.absolute())]
+    gone = _gone(store, paths, collection=collection)
     if not gone or not confirmed(
         f"Remove {len(gone)} files that are gone from {collection!r}?", [file.source for file in gone], assume_yes=assume_yes
     ):
@@ -158,10 +160,18 @@ def _prune(store: factory.Store, paths: Sequence[Path], *, collection: str, assu
     return [file.source for file in gone]
 
 
-def _gone(store: factory.Store, vector_store: VectorStore, path: Path) -> list[StoredFile]:
-    named = store.files.find(vector_store, str(path))
-    found = [*store.files.under(vector_store, path), *([named] if named is not None else [])]
-    return [file for file in found if not Path(file.source).exists()]
+def _gone(store: factory.Store, paths: Sequence[Path], *, collection: str) -> list[StoredFile]:
+    """Return the files of the collection that were indexed from these paths and are there no more."""
+    try:
+        vector_store = store.vector_stores.get(collection, Access())
+    except NotFoundError:
+        return []
+    found: dict[int, StoredFile] = {}
+    for path in paths:
+        named = store.files.find(vector_store, str(path.absolute()))
+        for file in [*store.files.under(vector_store, path.absolute()), *([named] if named is not None else [])]:
+            found[file.key] = file
+    return [file for file in found.values() if not Path(file.source).exists()]
 
 
 def _print_report(report: IngestReport, pruned: Sequence[str], *, collection: str, as_json: bool) -> None:

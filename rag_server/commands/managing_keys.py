@@ -43,7 +43,8 @@ def list_keys(settings: Settings, *, as_json: bool) -> None:
 def revoke_key(settings: Settings, key_id: str, *, assume_yes: bool) -> None:
     """End a key at once."""
     store = factory.open_store(settings)
-    if confirmed(f"Revoke {key_id}? Whoever uses it is locked out at once.", assume_yes=assume_yes):
+    key = store.keys.get(key_id)
+    if confirmed(f"Revoke {key_id} ({key.name})? Whoever uses it is locked out at once.", assume_yes=assume_yes):
         store.keys.revoke(key_id)
         print(f"{key_id} is revoked")
     store.database.close()

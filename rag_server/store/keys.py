@@ -39,7 +39,7 @@ class Keys:
         with self._database.write() as connection:
             connection.execute(insert(table).values(values))
             seal(connection, table, table.c.id == key_id)
-        return self._one(key_id), secret
+        return self.get(key_id), secret
 
     def list(self) -> list[ApiKey]:
         """Return every key, oldest first, revoked ones included."""
@@ -67,13 +67,18 @@ class Keys:
         Raises:
             NotFoundError: There is none of that id.
         """
-        self._one(key_id)
+        self.get(key_id)
         with self._database.write() as connection:
             valid = (table.c.id == key_id, table.c.revoked_at.is_(None))
             connection.execute(update(table).where(*valid).values(revoked_at=int(time.time())))
             seal(connection, table, table.c.id == key_id)
 
-    def _one(self, key_id: str) -> ApiKey:
+    def get(self, key_id: str) -> ApiKey:
+        """Return the key of that id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
         with self._database.read() as connection:
             row = connection.execute(select(table).where(table.c.id == key_id)).one_or_none()
         if row is None:
