@@ -3,9 +3,7 @@
 import contextlib
 import importlib.util
 import os
-import shutil
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -15,7 +13,6 @@ from pathlib import Path
 
 import httpx
 import hypothesis
-import psycopg
 import pytest
 import uvicorn
 
@@ -46,6 +43,7 @@ from rag_server.engines.scripted import Script
 from rag_server.engines.scripted import create_app as create_scripted_app
 from rag_server.protocols import Embedder
 from rag_server.services import Services
+from tests.postgresql import Cluster, programs, running_cluster
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,48 +69,41 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: Embedder
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address, without a database, of a PostgreSQL server of the tests' own."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    found = shutil.which("initdb") or (str(programs[-1] / "initdb") if programs else None)
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL server of the tests' own."""
+    found = programs()
     if found is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    # Not below pytest's folder, which is closed to the user that the server runs as.
-    folder = Path(tempfile.mkdtemp(prefix="rag-pg-"))
-    # PostgreSQL refuses to run as root.
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    if user:
-        shutil.chown(folder, "postgres", "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data, control = str(folder / "data"), str(Path(found).with_name("pg_ctl"))
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    subprocess.run([*user, found, "-D", data, "-A", "trust", "-U", "tests"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    start = [*user, control, "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start"]
-    subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    yield f"postgresql://tests@127.0.0.1:{port}"
-    subprocess.run([*user, control, "-D", data, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    shutil.rmtree(folder)
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    with running_cluster(found) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def postgresql_database(postgresql: str) -> Iterator[str]:
+def postgresql_url(postgresql: Cluster) -> Iterator[str]:
     """The address of an empty PostgreSQL database."""
-    name = f"test_{os.urandom(6).hex()}"
-    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield f"{postgresql}/{name}"
-    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgresql.database() as name:
+        yield postgresql.url(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'any.db'}"
-    return str(request.getfixturevalue("postgresql_database"))
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database, once of either kind."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql_url")
+    return f"sqlite:///{tmp_path / 'store' / 'rag.db'}"
+
+
+@pytest.fixture
+def open_store(database_url: str, tmp_path: Path) -> Iterator[Callable[[], factory.Store]]:
+    """Open the truth store on that database; each call is as good as another process."""
+    with contextlib.ExitStack() as opened:
+
+        def call() -> factory.Store:
+            store = factory.open_store(load_settings({"RAG_DATABASE__URL": database_url}, data_dir=tmp_path / "data"))
+            opened.callback(store.database.close)
+            return store
+
+        yield call
 
 
 @contextlib.contextmanager

@@ -189,11 +189,11 @@ def test_sqlite_admits_exactly_what_the_filter_means(
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(files=FILES, filter_=FILTERS, principals=st.none() | st.sets(st.sampled_from(PRINCIPALS), max_size=2))
 def test_postgresql_admits_exactly_what_the_filter_means(
-    postgresql_database: str, files: list, filter_: dict[str, Any], principals: set[str] | None
+    postgresql_url: str, files: list, filter_: dict[str, Any], principals: set[str] | None
 ) -> None:
     """The same on PostgreSQL."""
     with tempfile.TemporaryDirectory() as folder:
-        store = factory.open_store(load_settings({"RAG_DATABASE__URL": postgresql_database}, data_dir=Path(folder)))
+        store = factory.open_store(load_settings({"RAG_DATABASE__URL": postgresql_url}, data_dir=Path(folder)))
         try:
             check(store, files, filter_, principals)
         finally:

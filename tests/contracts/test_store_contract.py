@@ -39,8 +39,8 @@ def opened(url: str, tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def store(any_database: str, tmp_path: Path) -> Iterator[Store]:
-    store = opened(any_database, tmp_path)
+def store(database_url: str, tmp_path: Path) -> Iterator[Store]:
+    store = opened(database_url, tmp_path)
     yield store
     verify(store.database)
     store.database.close()
@@ -95,9 +95,9 @@ def test_log_tells_every_change_once_and_in_order(store: Store, docs: VectorStor
     assert later.cursor == store.log.head(docs)
 
 
-def test_two_servers_see_the_same_at_once(any_database: str, store: Store, docs: VectorStore, file: StoredFile) -> None:
+def test_two_servers_see_the_same_at_once(database_url: str, store: Store, docs: VectorStore, file: StoredFile) -> None:
     """What one server stores or removes, another on the same database reads with its next query."""
-    other = opened(any_database, Path(store.database.path).parent if store.database.is_sqlite else Path("/tmp"))
+    other = opened(database_url, Path(store.database.path).parent if store.database.is_sqlite else Path("/tmp"))
     store.documents.put(docs, file, [embedded("d", "One.")], bytes_read=1)
     seen = other.log.read(docs, Cursor(), 10)
     other.files.delete(docs, file)
@@ -108,9 +108,9 @@ def test_two_servers_see_the_same_at_once(any_database: str, store: Store, docs:
     other.database.close()
 
 
-def test_reader_never_skips_what_concurrent_writers_store(any_database: str, store: Store, docs: VectorStore) -> None:
+def test_reader_never_skips_what_concurrent_writers_store(database_url: str, store: Store, docs: VectorStore) -> None:
     """Following the log by its cursor while four writers commit gives every chunk, although ids are given out before."""
-    writers = [opened(any_database, store.database.path.parent) for _ in range(4)]
+    writers = [opened(database_url, store.database.path.parent) for _ in range(4)]
 
     def write(writer: Store, name: str) -> None:
         own = writer.files.begin(docs, NewFile(f"/{name}", name, 0))
@@ -132,9 +132,9 @@ def test_reader_never_skips_what_concurrent_writers_store(any_database: str, sto
     assert len(followed) == count(store, schema.chunks) == 4 * 15 * 2
 
 
-def test_only_the_holder_of_the_lease_changes_a_file(any_database: str, store: Store, docs: VectorStore) -> None:
+def test_only_the_holder_of_the_lease_changes_a_file(database_url: str, store: Store, docs: VectorStore) -> None:
     """A process that lost its file to another one can neither store nor finish nor fail it."""
-    other = opened(any_database, store.database.path.parent)
+    other = opened(database_url, store.database.path.parent)
     mine = store.files.begin(docs, NewFile("/a.md", "a.md", 3))
     theirs = other.files.begin(docs, NewFile("/a.md", "a.md", 3))
 
@@ -152,10 +152,10 @@ def test_only_the_holder_of_the_lease_changes_a_file(any_database: str, store: S
 
 
 def test_an_upload_is_leased_once_and_again_when_its_worker_died(
-    any_database: str, store: Store, docs: VectorStore, monkeypatch: pytest.MonkeyPatch
+    database_url: str, store: Store, docs: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers never get the same upload while the lease runs; after it, another one goes on, but not for ever."""
-    other = opened(any_database, store.database.path.parent)
+    other = opened(database_url, store.database.path.parent)
     queued = enqueue(store, docs, upload(store))
     first = store.files.lease()
     nothing = other.files.lease()
