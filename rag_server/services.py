@@ -26,6 +26,8 @@ log = structlog.get_logger()
 ADDRESS_FILE = "server.json"
 # What is lost of the derived indexes by a kill has to be replayed at the next start.
 SAVE_INDEXES_EVERY_S = 60.0
+# Of many collections, most are not asked for.
+MAX_OPENED_AT_START = 8
 
 
 class Services:
@@ -60,7 +62,8 @@ class Services:
         self._embedder = asyncio.ensure_future(asyncio.to_thread(factory.load_embedder, self.settings))
         self._embedder.add_done_callback(_log_failure)
         self.worker.start()
-        tasks = [asyncio.ensure_future(self._verify()), asyncio.ensure_future(self._save_indexes())]
+        work = (self._open_indexes(), self._verify(), self._save_indexes())
+        tasks = [asyncio.ensure_future(part) for part in work]
         if background is not None:
             tasks.append(asyncio.ensure_future(background(self)))
         try:
@@ -138,6 +141,8 @@ class Services:
         """Read the whole store once; a damaged one is not served."""
         self.pending["store"] = "checking what is stored"
         try:
+            # Nothing is searched before the embedding model is there, and the two would only slow each other down.
+            await asyncio.wait([asyncio.ensure_future(self.embedder())])
             await asyncio.to_thread(verify, self.store.database)
         except StoreDamagedError as error:
             log.error("the store is damaged", reason=str(error))
@@ -146,6 +151,15 @@ class Services:
             log.error("the store could not be checked", reason=f"{type(error).__name__}: {error}")
         finally:
             del self.pending["store"]
+
+    async def _open_indexes(self) -> None:
+        """Open the indexes while the embedding model is loaded, so that the first search need not."""
+        for store in await asyncio.to_thread(self.store.vector_stores.newest, MAX_OPENED_AT_START):
+            try:
+                await asyncio.to_thread(self.indexes.vectors, store)
+                await asyncio.to_thread(self.indexes.lexical, store)
+            except RagServerError as error:
+                log.error("an index cannot be opened", collection=store.name, reason=str(error))
 
     async def _save_indexes(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
@@ -67,6 +68,12 @@ class VectorStores:
         if row is None:
             raise NotFoundError(f"there is no vector store {vector_store_id!r}")
         return VectorStore(**row)
+
+    def newest(self, limit: int) -> Sequence[VectorStore]:
+        """Return the newest vector stores, whosever they are: for work that nobody asks for."""
+        query = _SELECT.order_by(schema.vector_stores.c.created_at.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [VectorStore(**row) for row in connection.execute(query).mappings()]
 
     def create(self, name: str, access: Access, embedder: Embedder) -> VectorStore:
         """Make a vector store for vectors of that model.
