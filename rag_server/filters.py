@@ -14,6 +14,8 @@ MAX_DEPTH = 16
 MAX_COMPARISONS = 256
 # A date, with or without a time; other strings that Python would take for a date are compared as text.
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?", re.IGNORECASE)
+# What no database stores: NUL and lone surrogates.
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAX_ATTRIBUTES = 16
 MAX_KEY_CHARACTERS = 64
 MAX_VALUE_CHARACTERS = 512
@@ -56,9 +58,9 @@ def parse_attributes(body: dict[str, Any]) -> dict[str, FilterValue]:
     if len(body) > MAX_ATTRIBUTES:
         raise InvalidAttributeError(f"a file may have {MAX_ATTRIBUTES} attributes, not {len(body)}", "attributes")
     for key, value in body.items():
-        if not 0 < len(key) <= MAX_KEY_CHARACTERS:
+        if not 0 < len(key) <= MAX_KEY_CHARACTERS or UNSTORABLE.search(key):
             raise InvalidAttributeError(
-                f"attribute {key[:80]!r}: a name has 1 to {MAX_KEY_CHARACTERS} characters", "attributes"
+                f"attribute {key[:80]!r}: a name has 1 to {MAX_KEY_CHARACTERS} characters, none of them NUL", "attributes"
             )
         if not _is_value(value):
             raise InvalidAttributeError(
@@ -84,7 +86,7 @@ def _comparison(node: dict[str, Any], path: str) -> Comparison:
     operator, key, value = node.get("type"), node.get("key"), node.get("value")
     if operator not in OPERATORS:
         raise InvalidFilterError(f"{path}.type: {operator!r} is none of {', '.join((*OPERATORS, 'and', 'or'))}", "filters")
-    if not isinstance(key, str) or not key:
+    if not isinstance(key, str) or not key or UNSTORABLE.search(key):
         raise InvalidFilterError(f"{path}.key: name an attribute", "filters")
     if operator in ("in", "nin"):
         if not isinstance(value, list) or not all(map(_is_value, value)):
@@ -103,4 +105,4 @@ def _is_value(value: object) -> TypeGuard[FilterValue]:
             return math.isfinite(float(value))
         except OverflowError:
             return False
-    return isinstance(value, str | bool)
+    return isinstance(value, bool) or (isinstance(value, str) and UNSTORABLE.search(value) is None)

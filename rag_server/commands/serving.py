@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import socket
 import sys
 import threading
@@ -21,6 +22,9 @@ log = structlog.get_logger()
 
 # Streams that are still running when the server is asked to end get this long.
 SHUTDOWN_GRACE_S = 10
+# glibc's number for the option, in malloc.h.
+M_ARENA_MAX = -8
+MAX_ARENAS = 2
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -30,6 +34,7 @@ def run_server(settings: Settings, *, index: Sequence[Path], collection: str) ->
     Raises:
         ConfigError: The address is in use or not this machine's.
     """
+    _share_memory_between_threads()
     listener = _listen(settings)
     url = _url(listener)
     services = Services(settings)
@@ -105,6 +110,13 @@ async def _index(services: Services, paths: Sequence[Path], collection: str) -> 
     for reasons in report.failed.values():
         log.warning("not indexed", reasons=reasons)
     log.info("indexed", collection=collection, files=len(report.indexed), unchanged=len(report.unchanged))
+
+
+def _share_memory_between_threads() -> None:
+    """Have glibc keep few arenas: each keeps what the BM25 writers of its threads free, 20 MB more with every 100 uploads."""
+    # Other C libraries have no such function, and no such arenas.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, MAX_ARENAS)
 
 
 def _listen(settings: Settings) -> socket.socket:

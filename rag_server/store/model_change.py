@@ -40,10 +40,11 @@ class ModelChange:
             return [UnembeddedChunk(row.id, row.title, row.text, row.place) for row in rows]
 
     def add(self, embedding_id: int, chunk_ids: Sequence[int], rows: Vectors) -> None:
-        """Store vectors; those of chunks that were deleted meanwhile are left out."""
+        """Store vectors; left out are chunks that were deleted meanwhile, and those that another run was faster with."""
+        done = exists().where(vectors.c.embedding_id == embedding_id, vectors.c.chunk_id == chunks.c.id)
         with self._database.write() as connection:
-            there = set(connection.execute(select(chunks.c.id).where(chunks.c.id.in_(chunk_ids))).scalars())
-            packed = [row for row in pack_vectors(embedding_id, chunk_ids, rows) if row["chunk_id"] in there]
+            lacking = set(connection.execute(select(chunks.c.id).where(chunks.c.id.in_(chunk_ids), ~done)).scalars())
+            packed = [row for row in pack_vectors(embedding_id, chunk_ids, rows) if row["chunk_id"] in lacking]
             if packed:
                 connection.execute(insert(vectors), packed)
 
