@@ -107,7 +107,7 @@ def measure_indexing(embedder: Embedder, size: Size) -> list[Figure]:
         Figure("indexing, chunks per second", num_chunks / sum(indexing_s), "/s"),
         Figure("the embedding model alone, the same chunks", num_chunks / sum(embedding_s), "/s"),
         # Of the portions, since the model alone is a tenth faster or slower from one to the next on a shared machine.
-        Figure("indexing relative to the embedding model alone, median", 100 * relative, "%", 90.0, at_least=True),
+        Figure("indexing relative to the embedding model alone", 100 * relative, "%", 90.0, at_least=True),
     ]
 
 
