@@ -8,6 +8,7 @@ from pathlib import Path
 
 import olefile
 
+from indexers.loaders.package import needs_password
 from indexers.loaders.signatures import identify
 from indexers.loaders.text import BYTE_ORDER_MARKS, CONTROL_CHARACTERS, MAX_CONTROL_SHARE, one_line
 from rag_server.errors import DocumentError, UnsupportedFormatError
@@ -213,7 +214,7 @@ def _ole_format(path: Path) -> str:
         except Exception as error:
             raise DocumentError(f"{path} is a damaged Office document ({one_line(error)}); get it again") from error
     if "encryptedpackage" in streams:
-        raise DocumentError(f"{path} is protected by a password; save a copy without one")
+        raise needs_password(path)
     if "worddocument" in streams:
         return "doc"
     if streams & {"workbook", "book"}:

@@ -61,10 +61,7 @@ class Database:
         """Give a connection in the store's only write transaction; it commits at the end, durably, or not at all."""
         self._check_usable()
         with _named_errors(self.url):
-            with self._engine.execution_options(writes=True).begin() as connection:
-                if not self.is_sqlite:
-                    # Ids are given out before they are committed; a second writer could commit a smaller one later.
-                    connection.execute(text(f"SELECT pg_advisory_xact_lock({POSTGRESQL_WRITE_LOCK})"))
+            with self._as_only_writer() as connection:
                 yield connection
                 statement = update(facts).where(facts.c.name == "commits").values(value=facts.c.value + 1)
                 count = connection.execute(statement.returning(facts.c.value)).scalar_one()
@@ -77,16 +74,22 @@ class Database:
         if self._commits is not None:
             self._commits.close()
 
+    @contextmanager
+    def _as_only_writer(self) -> Iterator[Connection]:
+        with self._engine.execution_options(writes=True).begin() as connection:
+            if not self.is_sqlite:
+                # Ids are given out before they are committed; a second writer could commit a smaller one later.
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({POSTGRESQL_WRITE_LOCK})"))
+            yield connection
+
     def _check_usable(self) -> None:
         if self.damage is not None:
             raise StoreDamagedError(self.damage)
 
     def _prepare(self) -> None:
         """Make the tables, or check that those that are there are ours and whole."""
-        with self._engine.execution_options(writes=True).begin() as connection:
-            if not self.is_sqlite:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({POSTGRESQL_WRITE_LOCK})"))
-            elif self.path.stat().st_size <= MAX_BYTES_CHECKED_AT_START:
+        with self._as_only_writer() as connection:
+            if self.is_sqlite and self.path.stat().st_size <= MAX_BYTES_CHECKED_AT_START:
                 check_structure(connection, self.name)
             if not inspect(connection).get_table_names():
                 metadata.create_all(connection)

@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
@@ -17,7 +17,7 @@ from rag_server.store.selection import readable_files
 from rag_server.types import Access, FileStatus, NewFile, StoredFile, VectorStore
 
 # OpenAI has no word for a file that waits.
-STATUSES: tuple[FileStatus, ...] = ("queued", "in_progress", "completed", "failed", "cancelled")
+STATUSES: tuple[FileStatus, ...] = get_args(FileStatus)
 UPLOAD = "upload:"
 MAX_ATTEMPTS = 3
 
@@ -101,8 +101,7 @@ class Files:
     def lease(self) -> StoredFile | None:
         """Take the next queued upload, or one whose process has died, for this process."""
         now = time.time()
-        waiting = or_(table.c.status == "queued", (table.c.status == "in_progress") & (table.c.lease_until < now))
-        query = select(table.c.key).where(waiting, table.c.source.startswith(UPLOAD)).order_by(table.c.key).limit(1)
+        query = select(table.c.key).where(_is_waiting(now)).order_by(table.c.key).limit(1)
         with self._database.write() as connection:
             key = connection.execute(query).scalar_one_or_none()
             if key is None:
@@ -119,8 +118,7 @@ class Files:
 
     def num_waiting(self) -> int:
         """Return how many uploads wait to be indexed, those of a process that died included."""
-        waiting = or_(table.c.status == "queued", (table.c.status == "in_progress") & (table.c.lease_until < time.time()))
-        query = select(func.count()).where(waiting, table.c.source.startswith(UPLOAD))
+        query = select(func.count()).where(_is_waiting(time.time()))
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -137,7 +135,9 @@ class Files:
 
     def fail(self, file: StoredFile, reason: str) -> None:
         """Mark the file as failed; what was stored of it stays searchable."""
-        self._set(file, "failed", reason)
+        with self._database.write() as connection:
+            statement = update(table).where(table.c.key == file.key, table.c.lease_owner == self.owner)
+            connection.execute(statement.values(status="failed", error=reason, lease_owner=None, lease_until=None))
 
     def cancel(self, file: StoredFile) -> None:
         """Stop the indexing of a file that is queued or in progress; what was stored of it stays until it is deleted."""
@@ -209,11 +209,6 @@ class Files:
                 _note_change(connection, vector_store.id)
         return stored
 
-    def _set(self, file: StoredFile, status: FileStatus, error: str | None) -> None:
-        with self._database.write() as connection:
-            statement = update(table).where(table.c.key == file.key, table.c.lease_owner == self.owner)
-            connection.execute(statement.values(status=status, error=error, lease_owner=None, lease_until=None))
-
     def _list(self, *conditions: ColumnElement[bool]) -> list[StoredFile]:
         query = select(*_COLUMNS).select_from(_WITH_TENANT).where(*conditions).order_by(table.c.key)
         with self._database.read() as connection:
@@ -221,6 +216,12 @@ class Files:
 
 
 _WITH_TENANT = table.join(schema.vector_stores, table.c.vector_store_id == schema.vector_stores.c.id)
+
+
+def _is_waiting(now: float) -> ColumnElement[bool]:
+    """Return the condition that holds for uploads that are queued, or whose process has died."""
+    waiting = or_(table.c.status == "queued", (table.c.status == "in_progress") & (table.c.lease_until < now))
+    return waiting & table.c.source.startswith(UPLOAD)
 
 
 def _one(connection: Connection, *conditions: ColumnElement[bool]) -> StoredFile | None:
