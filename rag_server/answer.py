@@ -1,9 +1,11 @@
 """The shape of an answer with its sources: the `rag` object and the annotations added to OpenAI's completion objects."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
+from rag_server.config import RerankKind
 from rag_server.protocols import Json
-from rag_server.types import Citation, Passage
+from rag_server.types import Citation, Passage, RankingReport
 
 # Returns the address of a passage on this server.
 PassageUrl = Callable[[int], str]
@@ -25,6 +27,11 @@ def passage_object(passage: Passage, url: PassageUrl) -> Json:
         "place": dict(passage.place),
         "url": url(passage.id),
     }
+
+
+def ranking_object(kind: RerankKind, report: RankingReport) -> Json:
+    """Return how the passages came to their order; `fallback` says why it is the first stage's, if it is."""
+    return {"kind": kind, **asdict(report)}
 
 
 def citation_object(citation: Citation) -> Json:

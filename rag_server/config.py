@@ -19,8 +19,10 @@ FaissKind = Literal["auto", "flat", "hnsw", "ivf", "ivf_sq8", "ivf_rabitq"]
 GpuMode = Literal["replicated", "sharded"]
 SegmenterKind = Literal["sentencex", "sat"]
 RetrieveKind = Literal["dense", "lexical", "hybrid"]
-RerankKind = Literal["none"]
-ReorderKind = Literal["none", "sides"]
+RerankKind = Literal["none", "cross_encoder", "full_ranking", "sliding_window", "listwise_scorer"]
+ListwiseFormatKind = Literal["paper", "compact"]
+DecodingKind = Literal["permutation", "structured", "free"]
+ReorderKind = Literal["none", "sides", "reverse"]
 
 
 class _Section(BaseModel):
@@ -118,13 +120,62 @@ class RetrieveSettings(_Section):
 class RerankSettings(_Section):
     """Ordering the candidates anew."""
 
-    kind: RerankKind = Field("none", description="Which reranker is used.")
+    kind: RerankKind = Field(
+        "none",
+        description="Which reranker is used: cross_encoder (question and passage in pairs), full_ranking (all candidates in "
+        "one prompt), sliding_window (20 at a time), listwise_scorer (all in one context, without decoding), or none.",
+    )
+    model: str | None = Field(
+        None,
+        description="For full_ranking and sliding_window, a model or adapter that the engine serves; unset: its first. "
+        "For cross_encoder and listwise_scorer, a model folder, or the name of a model at RAG_RERANK__BASE_URL.",
+    )
+    base_url: str | None = Field(
+        None, description="For listwise_scorer: an endpoint with /rerank that serves the model. Unset: vLLM is started here."
+    )
+    format: ListwiseFormatKind = Field(
+        "paper",
+        description="What full_ranking and sliding_window ask for: paper ([3] > [1] > ...) or compact (one token each).",
+    )
+    decoding: DecodingKind | None = Field(
+        None,
+        description="How a ranking is decoded: permutation (each passage once, by a logits processor in vLLM), structured (a "
+        "pattern), or free. Unset: permutation with a vLLM that is started here, else free.",
+    )
+    top_m: int | None = Field(
+        None, ge=1, le=1000, description="full_ranking stops after so many passages; the rest keep their order. Unset: all."
+    )
+    first_token: bool = Field(
+        False,
+        description="Rank by the probabilities of the identifiers as the first token, one token per prompt; needs compact.",
+    )
+    passage_words: int = Field(100, ge=10, le=10_000, description="Words of a passage that a listwise prompt holds at most.")
+    window: int = Field(20, ge=2, le=200, description="sliding_window: passages in a window.")
+    step: int = Field(10, ge=1, le=200, description="sliding_window: how far the window moves.")
+    passes: int = Field(1, ge=1, le=10, description="sliding_window: how often the window passes over the candidates.")
+    deadline_s: float = Field(
+        30.0, gt=0, description="Seconds after which the first stage's order is used instead; the answer says so."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RerankSettings":
+        if self.first_token and self.format != "compact":
+            raise ValueError("first_token needs format=compact")
+        if self.step > self.window:
+            raise ValueError("step must be at most window, or passages between two windows are never read")
+        if self.kind == "cross_encoder" and self.model is None:
+            raise ValueError("cross_encoder needs RAG_RERANK__MODEL: a folder that CrossEncoder.save() wrote")
+        if self.kind == "listwise_scorer" and self.model is None:
+            raise ValueError("listwise_scorer needs RAG_RERANK__MODEL: a model folder, or a model at RAG_RERANK__BASE_URL")
+        return self
 
 
 class ReorderSettings(_Section):
     """Placing the passages in the prompt."""
 
-    kind: ReorderKind = Field("sides", description="`sides` puts the best passages at both ends of the prompt.")
+    kind: ReorderKind = Field(
+        "sides", description="`sides` puts the best passages at both ends of the prompt, `reverse` the best last."
+    )
 
 
 class PromptSettings(_Section):

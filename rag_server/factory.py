@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from rag_server.config import RetrieveKind, Settings
+from rag_server.config import ReorderKind, RetrieveKind, Settings
 from rag_server.errors import EngineUnavailableError, StoreError
 from rag_server.pipeline import RagOptions, RagPipeline
 from rag_server.protocols import Cache, Embedder, Embedders, Indexes, Retriever
@@ -191,7 +191,7 @@ def build_pipeline(
         retrievers=retrievers,
         rerankers={"none": FirstStageOrder()},
         passages=store.passages,
-        place={"none": partial(reorder, kind="none"), "sides": partial(reorder, kind="sides")},
+        place={kind: partial(reorder, kind=kind) for kind in get_args(ReorderKind)},
         engine=engine,
         sentences=sentence_spans,
         answer_tokens=settings.prompt.answer_tokens,

@@ -9,12 +9,20 @@ from contextlib import contextmanager
 import structlog
 from prometheus_client import Counter, Histogram
 
+from rag_server.types import RANKING_COUNTERS, RankingReport
+
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 STAGE_SECONDS = Histogram("rag_stage_seconds", "Time spent in a stage of a query.", ["stage"], buckets=BUCKETS_S)
 REQUESTS = Counter("rag_requests_total", "HTTP requests.", ["method", "route", "status"])
 PASSAGES_DROPPED = Counter("rag_prompt_passages_dropped_total", "Passages left out because the prompt was full.")
 CITATIONS = Counter("rag_citations_total", "Citations sent.", ["verified"])
+RANKINGS = Counter("rag_rerank_total", "Rankings.", ["kind", "outcome"])
+RANKING_COUNTS = Counter(
+    "rag_rerank_counts_total",
+    "Calls, tokens, well-formed and repaired outputs, and passages missing or unread, of rankings.",
+    ["kind", "what"],
+)
 CACHE_LOOKUPS = Counter("rag_cache_lookups_total", "Cache lookups.", ["outcome"])
 CHUNKS_INDEXED = Counter("rag_chunks_indexed_total", "Chunks stored by this process.")
 
@@ -35,6 +43,13 @@ class StageTimer:
             elapsed_s = time.perf_counter() - started
             self.timings_ms[name] = round(elapsed_s * 1000, 3)
             STAGE_SECONDS.labels(name).observe(elapsed_s)
+
+
+def count_ranking(kind: str, report: RankingReport) -> None:
+    """Add a ranking to the metrics."""
+    RANKINGS.labels(kind, "ranked" if report.fallback is None else "fallback").inc()
+    for name in RANKING_COUNTERS:
+        RANKING_COUNTS.labels(kind, name).inc(getattr(report, name))
 
 
 def configure_logging(*, level: str = "info") -> None:

@@ -4,15 +4,16 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from rag_server.answer import PassageUrl, annotations, citation_object, passage_object
+from rag_server.answer import PassageUrl, annotations, citation_object, passage_object, ranking_object
 from rag_server.citations import SegmentSentences, cite
 from rag_server.config import ReorderKind, RerankKind, RetrieveKind
-from rag_server.observability import CITATIONS, PASSAGES_DROPPED, StageTimer
+from rag_server.errors import InvalidRequestError
+from rag_server.observability import CITATIONS, PASSAGES_DROPPED, StageTimer, count_ranking
 from rag_server.prompt import Place, Prompt, build_prompt, question_of
 from rag_server.protocols import Engine, Json, PassageStore, Reranker, Retriever
-from rag_server.types import Access, Citation, Filter, Passage, Query, VectorStore
+from rag_server.types import Access, Citation, Filter, Passage, Query, Ranking, VectorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class PreparedAnswer:
     """A request whose passages are found and whose prompt is built; only the engine's part is missing."""
 
     request: RagRequest
+    ranking: Ranking
     prompt: Prompt
     engine_body: Json
     timer: StageTimer = field(default_factory=StageTimer)
@@ -76,8 +78,13 @@ class RagPipeline:
         self._sentences = sentences
         self._answer_tokens = answer_tokens
 
-    async def find_passages(self, query: Query, options: RagOptions, timer: StageTimer, *, limit: int) -> list[Passage]:
-        """Return the `limit` best passages of the query, best first."""
+    async def find_passages(self, query: Query, options: RagOptions, timer: StageTimer, *, limit: int) -> Ranking:
+        """Return the `limit` best passages of the query, best first.
+
+        Raises:
+            InvalidRequestError: The reranker of that kind is not set up.
+        """
+        reranker = self.reranker(options.rerank)
         with timer.stage("retrieve"):
             hits = await self._retrievers[options.retrieve].retrieve(query, options.num_candidates)
             # Only a reranker has a use for the text of the others.
@@ -85,7 +92,24 @@ class RagPipeline:
                 self._passages.passages, hits[:limit] if options.rerank == "none" else hits, query.access
             )
         with timer.stage("rerank"):
-            return (await self._rerankers[options.rerank].rerank(query.text, candidates))[:limit]
+            ranking = await reranker.rerank(query.text, candidates)
+        count_ranking(options.rerank, ranking.report)
+        return replace(ranking, passages=ranking.passages[:limit])
+
+    def reranker(self, kind: RerankKind) -> Reranker:
+        """Return the reranker of that kind.
+
+        Raises:
+            InvalidRequestError: It is not set up.
+        """
+        if kind not in self._rerankers:
+            known = ", ".join(sorted(self._rerankers))
+            raise InvalidRequestError(
+                f"the reranker {kind} is not set up on this server, which has {known}; it needs RAG_RERANK__KIND={kind} and "
+                "RAG_RERANK__MODEL",
+                "rag.rerank",
+            )
+        return self._rerankers[kind]
 
     async def prepare(self, request: RagRequest) -> PreparedAnswer:
         """Find the passages and build the prompt, so that whatever is wrong shows before an answer begins.
@@ -96,13 +120,13 @@ class RagPipeline:
         """
         timer = StageTimer()
         query = Query(question_of(request.body["messages"]), request.vector_stores, request.access, request.filter)
-        ranked = await self.find_passages(query, request.options, timer, limit=request.options.num_passages)
+        ranking = await self.find_passages(query, request.options, timer, limit=request.options.num_passages)
         with timer.stage("prompt"):
             model = request.engine_model or await self._engine.default_model()
-            prompt = await self._build_prompt(request, model, ranked)
+            prompt = await self._build_prompt(request, model, ranking.passages)
         PASSAGES_DROPPED.inc(prompt.num_dropped)
         engine_body = {**request.body, "model": model, "messages": prompt.messages}
-        return PreparedAnswer(request, prompt, engine_body, timer)
+        return PreparedAnswer(request, ranking, prompt, engine_body, timer)
 
     async def complete(self, prepared: PreparedAnswer) -> Json:
         """Return the engine's completion with annotations and the `rag` object added."""
@@ -202,6 +226,7 @@ def _sources(prepared: PreparedAnswer) -> Json:
     return {
         "passages": [passage_object(passage, url) for passage in prepared.prompt.passages],
         "num_dropped": prepared.prompt.num_dropped,
+        "rerank": ranking_object(prepared.request.options.rerank, prepared.ranking.report),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from rag_server.errors import InvalidRequestError, PromptTooLongError
+from rag_server.fitting import largest_that_fits
 from rag_server.protocols import Json
 from rag_server.types import Passage
 
@@ -70,7 +71,7 @@ async def build_prompt(
         placed = place(ranked[:num_passages])
         return await count_tokens(_messages(messages, placed)) <= max_tokens
 
-    num_kept = await _largest(len(ranked), fits)
+    num_kept = await largest_that_fits(len(ranked), fits)
     if num_kept is None:
         raise PromptTooLongError(
             f"the conversation alone is longer than the {max_tokens} tokens that the engine has room for; "
@@ -79,19 +80,6 @@ async def build_prompt(
         )
     placed = place(ranked[:num_kept])
     return Prompt(_messages(messages, placed), tuple(placed), len(ranked) - num_kept)
-
-
-async def _largest(upper: int, fits: Callable[[int], Awaitable[bool]]) -> int | None:
-    """Return the largest n <= upper with fits(n), None if fits(0) is false; fits is true up to some n and false above."""
-    if await fits(upper):
-        return upper
-    if upper == 0 or not await fits(0):
-        return None
-    low, high = 0, upper
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if await fits(middle) else (low, middle)
-    return low
 
 
 def _messages(messages: Sequence[Json], placed: Sequence[Passage]) -> list[Json]:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
-from rag_server.types import Access, ChunkIds, Cursor, Hit, LogPage, Passage, Query, Vectors, VectorStore
+from rag_server.types import Access, ChunkIds, Cursor, Hit, LogPage, Passage, Query, Ranking, Vectors, VectorStore
 
 # An OpenAI wire object, handed through without being understood in full.
 Json = dict[str, Any]
@@ -117,8 +117,18 @@ class Retriever(Protocol):
 class Reranker(Protocol):
     """Orders candidates anew."""
 
-    async def rerank(self, query: str, passages: Sequence[Passage]) -> list[Passage]:
-        """Return every passage exactly once, best first, with `rank` set anew."""
+    async def rerank(self, query: str, passages: Sequence[Passage]) -> Ranking:
+        """Return every passage exactly once, best first, with `rank` set anew.
+
+        A reranker that computes scores sets `score` too; a listwise one leaves the first stage's, since it has none.
+        """
+
+
+class ListwiseScorer(Protocol):
+    """A model that reads a query and several passages in one context and scores them all at once."""
+
+    async def score(self, query: str, texts: Sequence[str]) -> tuple[list[float], int]:
+        """Return one score per text, higher is better, and the number of tokens that were read."""
 
 
 class Engine(Protocol):
@@ -138,6 +148,13 @@ class Engine(Protocol):
 
     async def count_tokens(self, model: str, messages: Sequence[Json]) -> int:
         """Return the prompt's length in the model's own tokens, chat template included."""
+
+    async def tokenize(self, model: str, text: str) -> list[tuple[int, str]]:
+        """Return id and string of every token of `text` in the model's own vocabulary, without special tokens.
+
+        Raises:
+            EngineRequestError: The engine does not tell.
+        """
 
     async def context_length(self, model: str) -> int:
         """Return how many tokens of prompt and answer together fit."""

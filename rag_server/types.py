@@ -1,7 +1,7 @@
 """Data in flight between the stages: immutable, without behaviour, known to every layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -257,6 +257,46 @@ class Passage:
     rank: int
     attributes: Attributes = field(default_factory=dict)
     place: Place = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RankingReport:
+    """What a reranking took and what was wrong with it, summed over its calls of a model.
+
+    An output is `well_formed` when it is what the prompt asks for and nothing else, and `repaired` when its order had to be
+    completed or cleaned. `missing` counts the candidates that the outputs should have named and did not, `unread` those that
+    did not fit into the prompt; both keep the order of the first stage, after the others. `words_cut` of `words` were left
+    out of the prompts to make the passages fit. `fallback` says why the first stage's order was used instead.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    seconds: float = 0.0
+    well_formed: int = 0
+    repaired: int = 0
+    missing: int = 0
+    unread: int = 0
+    words: int = 0
+    words_cut: int = 0
+    fallback: str | None = None
+
+    def __add__(self, other: "RankingReport") -> "RankingReport":
+        """Return the sums; of two fallbacks the first."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in RANKING_COUNTERS}
+        return RankingReport(**sums, fallback=self.fallback or other.fallback)
+
+
+RANKING_COUNTERS = tuple(part.name for part in fields(RankingReport) if part.name != "fallback")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates in a reranker's order, with `rank` set anew, and how they came to it."""
+
+    passages: tuple[Passage, ...]
+    report: RankingReport = field(default_factory=RankingReport)
 
 
 @dataclass(frozen=True, slots=True)

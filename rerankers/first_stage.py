@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from rag_server.types import Passage
+from rag_server.types import Passage, Ranking
 
 
 class FirstStageOrder:
     """Keeps the candidates in the order in which they were found (`RAG_RERANK__KIND=none`)."""
 
-    async def rerank(self, query: str, passages: Sequence[Passage]) -> list[Passage]:
+    async def rerank(self, query: str, passages: Sequence[Passage]) -> Ranking:
         """Return the passages as they came."""
         del query
-        return list(passages)
+        return Ranking(tuple(passages))

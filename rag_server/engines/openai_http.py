@@ -101,9 +101,7 @@ class OpenAIHttpEngine:
         if self._counts_tokens:
             body = {"model": model, "messages": list(messages)}
             try:
-                # vLLM serves /tokenize beside /v1, not under it.
-                answer = await self._request("POST", f"{self._v1('').removesuffix('/v1')}/tokenize", body)
-                return int(answer["count"])
+                return int((await self._tokenize(body))["count"])
             except EngineRequestError as error:
                 if error.status not in (404, 405, 501):
                     raise
@@ -112,6 +110,15 @@ class OpenAIHttpEngine:
         sizes = [len(json.dumps(message, ensure_ascii=False).encode()) for message in messages]
         return sum(size // ESTIMATED_BYTES_PER_TOKEN + TEMPLATE_TOKENS_PER_MESSAGE for size in sizes)
 
+    async def tokenize(self, model: str, text: str) -> list[tuple[int, str]]:
+        """Return id and string of every token of `text`, without special tokens, as vLLM's /tokenize tells them."""
+        body = {"model": model, "prompt": text, "add_special_tokens": False, "return_token_strs": True}
+        answer = await self._tokenize(body)
+        try:
+            return list(zip(answer["tokens"], answer["token_strs"], strict=True))
+        except (KeyError, TypeError, ValueError):
+            raise EngineProtocolError("the engine's /tokenize gives no token strings") from None
+
     async def context_length(self, model: str) -> int:
         """Return how many tokens of prompt and answer together fit: as configured, as the engine tells, or 8,192."""
         if self._configured_context_length is not None:
@@ -119,6 +126,10 @@ class OpenAIHttpEngine:
         lengths = {entry.get("id"): entry.get("max_model_len") for entry in await self._recent_models()}
         length = lengths.get(model)
         return length if isinstance(length, int) else ASSUMED_CONTEXT_LENGTH
+
+    async def _tokenize(self, body: Json) -> Json:
+        # vLLM serves /tokenize beside /v1, not under it.
+        return await self._request("POST", f"{self._v1('').removesuffix('/v1')}/tokenize", body)
 
     def _v1(self, path: str) -> str:
         return self._base_url().rstrip("/") + path

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rag_server.types import Passage
+from rag_server.types import Passage, Ranking
 from rerankers.first_stage import FirstStageOrder
 from rerankers.reorder import reorder
 
@@ -29,10 +29,11 @@ def test_sides_puts_the_best_first_and_the_second_best_last(count: int, expected
 
     assert reorder(ranked, "sides") == by_formula == expected
     assert reorder(ranked, "none") == ranked
+    assert reorder(ranked, "reverse") == list(reversed(ranked))
 
 
 async def test_first_stage_order_keeps_every_passage() -> None:
     """Without a reranker the candidates stay as they were found."""
     passages = [Passage(n, "d", "f", "a.md", "T", "x", 0, 1, 1.0, n) for n in (3, 1, 2)]
 
-    assert await FirstStageOrder().rerank("q", passages) == passages
+    assert await FirstStageOrder().rerank("q", passages) == Ranking(tuple(passages))

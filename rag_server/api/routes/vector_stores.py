@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from rag_server.answer import PassageUrl
+from rag_server.answer import PassageUrl, ranking_object
 from rag_server.api.deps import AccessDep, FullAccessDep, PassageUrlDep, ServicesDep
 from rag_server.api.listing import list_object
 from rag_server.api.options import options_with
@@ -75,14 +75,14 @@ async def search_vector_store(
     options = options_with(services.default_options, body.rag)
     filters = None if body.filters is None else parse_filter(body.filters)
     query = Query("\n".join(queries), (store,), access, filters)
-    found = await pipeline.find_passages(query, options, timer, limit=body.max_num_results)
+    ranking = await pipeline.find_passages(query, options, timer, limit=body.max_num_results)
     return {
         "object": "vector_store.search_results.page",
         "search_query": queries,
-        "data": [_result(passage, passage_url) for passage in found],
+        "data": [_result(passage, passage_url) for passage in ranking.passages],
         "has_more": False,
         "next_page": None,
-        "rag": {"timings_ms": timer.timings_ms},
+        "rag": {"rerank": ranking_object(options.rerank, ranking.report), "timings_ms": timer.timings_ms},
     }
 
 
