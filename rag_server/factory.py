@@ -1,15 +1,15 @@
 """Builds the parts from the settings: the only file that names concrete classes, imported where they are needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rag_server.config import ReorderKind, RetrieveKind, Settings
+from rag_server.config import ReorderKind, RerankKind, RetrieveKind, Settings
 from rag_server.errors import EngineUnavailableError, StoreError
 from rag_server.pipeline import RagOptions, RagPipeline
-from rag_server.protocols import Cache, Embedder, Embedders, Indexes, Retriever
+from rag_server.protocols import Cache, Embedder, Embedders, Engine, Indexes, ListwiseScorer, Reranker, Retriever
 from rag_server.store.database import Database
 from rag_server.store.documents import Documents
 from rag_server.store.files import Files
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from rag_server.cache.redis_cache import RedisCache
     from rag_server.cache.valkey_process import ValkeyProcess
     from rag_server.engines.openai_http import OpenAIHttpEngine
+    from rag_server.engines.scoring_http import ScoringHttpEngine
     from rag_server.engines.vllm_process import VllmProcess
+    from rerankers.listwise_model import ListwiseModel
 
 # A started engine needs about this long; a client that asks earlier is told to come back then.
 ENGINE_START_RETRY_S = 10
@@ -125,7 +127,7 @@ def build_engine(settings: Settings, child: "VllmProcess | None") -> "OpenAIHttp
 
     key = settings.engine.api_key
     return OpenAIHttpEngine(
-        _base_url(settings, child),
+        _base_url(settings.engine.base_url, child),
         api_key=None if key is None else key.get_secret_value(),
         timeout_s=settings.engine.timeout_s,
         context_length=settings.engine.context_length,
@@ -166,13 +168,90 @@ def build_retriever(kind: RetrieveKind, embedders: Embedders, indexes: Indexes, 
     return HybridRetriever([build_retriever(part, embedders, indexes, selection) for part in ("dense", "lexical")])
 
 
+def build_scorer_child(settings: Settings) -> "VllmProcess | None":
+    """Return the supervisor of a second vLLM that scores passages, not started yet, or None where none is needed."""
+    rerank = settings.rerank
+    if rerank.kind != "listwise_scorer" or rerank.model is None or rerank.base_url is not None:
+        return None
+    from rag_server.engines.vllm_process import VllmProcess
+    from rag_server.engines.vllm_tasks import RERANK
+
+    return VllmProcess(settings.data_dir, model=Path(rerank.model).expanduser(), task=RERANK)
+
+
+def build_scorer(settings: Settings, child: "VllmProcess | None") -> "ScoringHttpEngine | None":
+    """Return the client of the model that scores passages, at the configured endpoint or in the child; None without one."""
+    rerank = settings.rerank
+    if rerank.kind != "listwise_scorer" or rerank.model is None:
+        return None
+    from rag_server.engines.scoring_http import ScoringHttpEngine
+
+    # The child serves it under its folder's name.
+    model = rerank.model if child is None else Path(rerank.model).expanduser().resolve().name
+    return ScoringHttpEngine(_base_url(rerank.base_url, child), model=model, timeout_s=settings.engine.timeout_s)
+
+
+def build_rerankers(settings: Settings, engine: Engine, scorer: ListwiseScorer | None = None) -> dict[RerankKind, Reranker]:
+    """Return the rerankers that requests may name; a cross-encoder is loaded, which takes seconds.
+
+    Raises:
+        ConfigError: The configured model cannot be loaded.
+    """
+    from rerankers.first_stage import FirstStageOrder
+    from rerankers.full_ranking import FullRankingReranker
+    from rerankers.sliding_window import SlidingWindowReranker
+    from rerankers.within_deadline import WithinDeadline
+
+    rerank = settings.rerank
+    rerankers: dict[RerankKind, Reranker] = {
+        "full_ranking": FullRankingReranker(_listwise_model(settings, engine, top_m=rerank.top_m)),
+        "sliding_window": SlidingWindowReranker(
+            _listwise_model(settings, engine, top_m=None), window=rerank.window, step=rerank.step, passes=rerank.passes
+        ),
+    }
+    if rerank.kind == "cross_encoder" and rerank.model is not None:
+        from rerankers.cross_encoder import CrossEncoderReranker
+
+        rerankers["cross_encoder"] = CrossEncoderReranker(rerank.model, device=settings.embedder.device)
+    if scorer is not None:
+        from rerankers.listwise_scorer import ListwiseScorerReranker
+
+        rerankers["listwise_scorer"] = ListwiseScorerReranker(scorer, passage_words=rerank.passage_words)
+    guarded: dict[RerankKind, Reranker] = {
+        kind: WithinDeadline(reranker, deadline_s=rerank.deadline_s) for kind, reranker in rerankers.items()
+    }
+    return {"none": FirstStageOrder(), **guarded}
+
+
+def _listwise_model(settings: Settings, engine: Engine, *, top_m: int | None) -> "ListwiseModel":
+    from rerankers.listwise_model import ListwiseModel, ListwiseOptions
+
+    rerank = settings.rerank
+    options = ListwiseOptions(
+        format=rerank.format,
+        # Only a vLLM that is started here is known to have the logits processor.
+        decoding=rerank.decoding or ("permutation" if settings.engine.base_url is None else "free"),
+        top_m=top_m,
+        first_token=rerank.first_token,
+        passage_words=rerank.passage_words,
+    )
+    model = rerank.model if rerank.kind in {"full_ranking", "sliding_window"} else None
+    return ListwiseModel(engine, options, model=model)
+
+
 def build_pipeline(
-    settings: Settings, *, store: Store, embedders: Embedders, indexes: Indexes, engine: "OpenAIHttpEngine", cache: Cache
+    settings: Settings,
+    *,
+    store: Store,
+    embedders: Embedders,
+    indexes: Indexes,
+    engine: Engine,
+    cache: Cache,
+    rerankers: Mapping[RerankKind, Reranker],
 ) -> RagPipeline:
     """Return the query flow."""
     from indexers.chunking import sentence_spans
     from rag_server.cache.keys import cache_key
-    from rerankers.first_stage import FirstStageOrder
     from rerankers.reorder import reorder
     from retrievers.cached import CachedRetriever
 
@@ -189,7 +268,7 @@ def build_pipeline(
     }
     return RagPipeline(
         retrievers=retrievers,
-        rerankers={"none": FirstStageOrder()},
+        rerankers=rerankers,
         passages=store.passages,
         place={kind: partial(reorder, kind=kind) for kind in get_args(ReorderKind)},
         engine=engine,
@@ -209,9 +288,7 @@ def default_options(settings: Settings) -> RagOptions:
     )
 
 
-def _base_url(settings: Settings, child: "VllmProcess | None") -> Callable[[], str]:
-    configured = settings.engine.base_url
-
+def _base_url(configured: str | None, child: "VllmProcess | None") -> Callable[[], str]:
     def base_url() -> str:
         if configured is not None:
             return configured

@@ -96,6 +96,11 @@ class RagPipeline:
         count_ranking(options.rerank, ranking.report)
         return replace(ranking, passages=ranking.passages[:limit])
 
+    @property
+    def reranker_kinds(self) -> list[RerankKind]:
+        """The rerankers that are set up."""
+        return sorted(self._rerankers)
+
     def reranker(self, kind: RerankKind) -> Reranker:
         """Return the reranker of that kind.
 
@@ -103,11 +108,10 @@ class RagPipeline:
             InvalidRequestError: It is not set up.
         """
         if kind not in self._rerankers:
-            known = ", ".join(sorted(self._rerankers))
+            known = ", ".join(self.reranker_kinds)
             raise InvalidRequestError(
                 f"the reranker {kind} is not set up on this server, which has {known}; it needs RAG_RERANK__KIND={kind} and "
-                "RAG_RERANK__MODEL",
-                "rag.rerank",
+                "RAG_RERANK__MODEL"
             )
         return self._rerankers[kind]
 

@@ -7,15 +7,17 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from rag_server import factory
-from rag_server.config import Settings
+from rag_server.config import RerankKind, Settings
 from rag_server.errors import RagServerError, StoreDamagedError, StoreError
 from rag_server.pipeline import RagOptions, RagPipeline
-from rag_server.protocols import Embedder, Embedders
+from rag_server.protocols import Embedder, Embedders, Reranker
 from rag_server.store.verification import verify
 from rag_server.types import Access
 from rag_server.worker_process import WorkerProcess
@@ -39,6 +41,8 @@ class Services:
         self.indexes = factory.open_indexes(settings, self.store)
         self.engine_child = factory.build_engine_child(settings)
         self.engine = factory.build_engine(settings, self.engine_child)
+        self.scorer_child = factory.build_scorer_child(settings)
+        self.scorer = factory.build_scorer(settings, self.scorer_child)
         self.cache, self.cache_child = factory.build_cache(settings)
         self.worker = WorkerProcess(settings, self.store.files)
         self.default_options: RagOptions = factory.default_options(settings)
@@ -47,6 +51,7 @@ class Services:
         # What is still going on before the server is as good as it gets, by name, for /ready.
         self.pending: dict[str, str] = {}
         self._embedder: asyncio.Future[Embedder] | None = None
+        self._rerankers: asyncio.Future[dict[RerankKind, Reranker]] | None = None
         self._embedders: Embedders | None = None
         self._pipeline: RagPipeline | None = None
 
@@ -57,10 +62,13 @@ class Services:
         """Start what runs in the background, and end it at the end."""
         if self.cache_child is not None:
             self.cache_child.start()
-        if self.engine_child is not None and with_engine:
-            self.engine_child.start()
+        for child in (self.engine_child, self.scorer_child):
+            if child is not None and with_engine:
+                child.start()
         self._embedder = asyncio.ensure_future(asyncio.to_thread(factory.load_embedder, self.settings))
-        self._embedder.add_done_callback(_log_failure)
+        self._embedder.add_done_callback(partial(_log_failure, "the embedding model"))
+        self._rerankers = asyncio.ensure_future(self._build_rerankers(self._embedder))
+        self._rerankers.add_done_callback(partial(_log_failure, "the reranker"))
         self.worker.start()
         work = (self._open_indexes(), self._verify(), self._save_indexes())
         tasks = [asyncio.ensure_future(part) for part in work]
@@ -105,8 +113,15 @@ class Services:
         return None if required else Access()
 
     async def pipeline(self) -> RagPipeline:
-        """Return the query flow once its parts are loaded."""
+        """Return the query flow once its parts are loaded.
+
+        Raises:
+            ConfigError: A model cannot be loaded.
+        """
         embedders = await self.embedders()
+        if self._rerankers is None:
+            raise RuntimeError("Services.running() is not entered")
+        rerankers = await asyncio.shield(self._rerankers)
         if self._pipeline is None:
             self._pipeline = factory.build_pipeline(
                 self.settings,
@@ -115,6 +130,7 @@ class Services:
                 indexes=self.indexes,
                 engine=self.engine,
                 cache=self.cache,
+                rerankers=rerankers,
             )
         return self._pipeline
 
@@ -123,10 +139,14 @@ class Services:
         missing = dict(self.pending)
         if self.store.database.damage is not None:
             missing["store"] = self.store.database.damage
-        if self._embedder is None or not self._embedder.done():
-            missing["embedder"] = "loading the embedding model"
-        elif (error := self._embedder.exception()) is not None:
-            missing["embedder"] = str(error)
+        parts = {"embedder": ("the embedding model", self._embedder), "reranker": ("the reranker", self._rerankers)}
+        for name, (what, loading) in parts.items():
+            if loading is None or not loading.done():
+                missing[name] = f"loading {what}"
+            elif (error := loading.exception()) is not None:
+                missing[name] = str(error)
+        if self.scorer_child is not None and not self.scorer_child.ready:
+            missing["reranker"] = self.scorer_child.detail
         if self.engine_child is not None:
             if not self.engine_child.ready:
                 missing["engine"] = self.engine_child.detail
@@ -136,6 +156,11 @@ class Services:
             except RagServerError as error:
                 missing["engine"] = str(error)
         return missing
+
+    async def _build_rerankers(self, embedder: "asyncio.Future[Embedder]") -> dict[RerankKind, Reranker]:
+        # Two models at a time would import the same libraries in two threads, and neither would be there sooner.
+        await asyncio.wait([embedder])
+        return await asyncio.to_thread(factory.build_rerankers, self.settings, self.engine, self.scorer)
 
     async def _verify(self) -> None:
         """Read the whole store once; a damaged one is not served."""
@@ -171,9 +196,12 @@ class Services:
 
     async def _stop(self) -> None:
         await self.worker.stop()
-        if self.engine_child is not None:
-            await self.engine_child.stop()
+        for child in (self.engine_child, self.scorer_child):
+            if child is not None:
+                await child.stop()
         await self.engine.aclose()
+        if self.scorer is not None:
+            await self.scorer.aclose()
         await self.cache.aclose()
         if self.cache_child is not None:
             await asyncio.to_thread(self.cache_child.stop)
@@ -207,6 +235,6 @@ def read_address(data_dir: Path) -> Address | None:
         return None
 
 
-def _log_failure(loading: "asyncio.Future[Embedder]") -> None:
+def _log_failure(what: str, loading: "asyncio.Future[Any]") -> None:
     if not loading.cancelled() and loading.exception() is not None:
-        log.error("the embedding model cannot be loaded", reason=str(loading.exception()))
+        log.error(f"{what} cannot be loaded", reason=str(loading.exception()))

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rag_server import __version__
 from rag_server.api.errors import UnexpectedErrors, install_error_handlers
-from rag_server.api.routes import chat, files, health, models, passages, vector_store_files, vector_stores
+from rag_server.api.routes import chat, files, health, models, passages, rerank, vector_store_files, vector_stores
 from rag_server.observability import REQUESTS
 from rag_server.services import Services
 
@@ -42,7 +42,7 @@ def create_app(services: Services, *, with_engine: bool = True, background: Back
     app.add_middleware(_CountAndSecure)
     app.add_middleware(UnexpectedErrors)
     install_error_handlers(app)
-    for module in (health, models, chat, files, vector_stores, vector_store_files, passages):
+    for module in (health, models, chat, files, vector_stores, vector_store_files, passages, rerank):
         app.include_router(module.router)
     app.mount("/ui", StaticFiles(directory=UI_FOLDER), name="ui")
     app.add_api_route("/", _page, include_in_schema=False)

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from rag_server.config import ReorderKind, RerankKind, RetrieveKind
 
 MAX_QUERY_CHARACTERS = 100_000
+MAX_DOCUMENTS = 1000
+MAX_DOCUMENT_CHARACTERS = 1_000_000
 
 
 class RagBody(BaseModel):
@@ -114,3 +116,33 @@ class SearchBody(BaseModel):
     filters: dict[str, Any] | None = None
     rewrite_query: Literal[False] = False
     rag: RagBody | None = None
+
+
+class RerankDocument(BaseModel):
+    """A document to rank: its text, or an object with the text."""
+
+    text: str = Field(max_length=MAX_DOCUMENT_CHARACTERS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"text": value} if isinstance(value, str) else value
+
+
+class RerankBody(BaseModel):
+    """A request to rank documents, in what Jina's, vLLM's and Cohere's shapes have in common.
+
+    `max_tokens_per_doc` is counted in words, since every model has tokens of its own; 0 is vLLM's word for no limit.
+    """
+
+    model: str | None = None
+    query: str = Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)
+    documents: list[RerankDocument] = Field(min_length=1, max_length=MAX_DOCUMENTS)
+    top_n: int | None = Field(None, ge=1)
+    max_tokens_per_doc: int | None = Field(None, ge=0)
+
+
+class JinaRerankBody(RerankBody):
+    """A request in the shape of Jina and vLLM."""
+
+    return_documents: bool | None = None

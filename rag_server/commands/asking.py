@@ -5,27 +5,43 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
 import httpx
 from rich.console import Console
 
 from rag_server.commands.serving import temporary_server
-from rag_server.config import Settings
+from rag_server.config import RerankKind, Settings
 from rag_server.errors import EngineUnavailableError, RagServerError
 from rag_server.protocols import Json
 from rag_server.services import Address, read_address
 
 POLL_S = 0.5
+# These rerankers need a language model beside the server.
+BY_A_LANGUAGE_MODEL = {"full_ranking", "sliding_window", "listwise_scorer"}
 # Loading the embedding model and a model for the engine takes minutes on a slow machine.
 TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
 
-async def run_search(settings: Settings, query: str, *, collection: str, k: int, filters: Json | None, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    """What a request says instead of the settings; None leaves it to them."""
+
+    filters: Json | None = None
+    rerank: RerankKind | None = None
+
+
+async def run_search(settings: Settings, query: str, *, collection: str, k: int, options: AskOptions, as_json: bool) -> None:
     """Print the best passages."""
-    async with _client(settings, with_engine=False) as client:
+    by_a_language_model = (options.rerank or settings.rerank.kind) in BY_A_LANGUAGE_MODEL
+    async with _client(settings, with_engine=by_a_language_model) as client:
+        if by_a_language_model:
+            await _wait_ready(client, collection)
         path = f"/v1/vector_stores/{quote(collection, safe='')}/search"
-        page = _checked(await client.post(path, json={"query": query, "max_num_results": k, "filters": filters}))
+        body = {"query": query, "max_num_results": k, "filters": options.filters, "rag": {"rerank": options.rerank}}
+        page = _checked(await client.post(path, json=body))
+    _warn_of_fallback(page["rag"])
     if as_json:
         print(json.dumps(page["data"], ensure_ascii=False, indent=2))
         return
@@ -38,13 +54,14 @@ async def run_search(settings: Settings, query: str, *, collection: str, k: int,
         print("nothing found", file=sys.stderr)
 
 
-async def run_ask(settings: Settings, question: str, *, collection: str, filters: Json | None, as_json: bool) -> None:
+async def run_ask(settings: Settings, question: str, *, collection: str, options: AskOptions, as_json: bool) -> None:
     """Print the answer as it is written, then what it rests on."""
     async with _client(settings, with_engine=True) as client:
         await _wait_ready(client, collection)
         body = {"model": f"rag/{collection}", "messages": [{"role": "user", "content": question}], "stream": True}
-        body["rag"] = {"filters": filters}
+        body["rag"] = asdict(options)
         answer, rag = await _stream(client, body, shown=not as_json)
+    _warn_of_fallback(rag)
     if as_json:
         print(json.dumps({"answer": answer, **rag}, ensure_ascii=False, indent=2))
     else:
@@ -145,6 +162,12 @@ def _print_citations(rag: Json) -> None:
             )
     if not rag["citations"]:
         console.print("\nNo sentence of this answer is supported by the passages that were found.", style="yellow")
+
+
+def _warn_of_fallback(rag: Json) -> None:
+    fallback = rag["rerank"]["fallback"]
+    if fallback is not None:
+        print(f"the passages are in the order of the first search, not reranked: {fallback}", file=sys.stderr)
 
 
 def _where(filename: str, place: Json, span: Json) -> str:

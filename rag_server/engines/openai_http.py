@@ -1,6 +1,5 @@
 """The client for OpenAI-compatible engines: requests and answers pass through as they are."""
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -9,18 +8,14 @@ from contextlib import aclosing
 import httpx
 import structlog
 
+from rag_server.engines.http_client import EngineHttpClient, reason
 from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
 from rag_server.protocols import Json
 
 log = structlog.get_logger()
 
-CONNECT_TIMEOUT_S = 5.0
 # How long the engine's list of models is trusted when a request only needs a name or a context length.
 MODELS_KEPT_S = 30.0
-MAX_ATTEMPTS = 3
-FIRST_RETRY_DELAY_S = 0.2
-# Answers of an engine, or of the balancer before it, that another try may change.
-RETRIED_STATUSES = {502, 503, 504}
 # Used where an endpoint does not tell its context length and none is configured.
 ASSUMED_CONTEXT_LENGTH = 8192
 # No tokenizer in use makes more tokens of a text than this share of its UTF-8 bytes, but for odd ones; templates add some.
@@ -41,11 +36,7 @@ class OpenAIHttpEngine:
         model: str | None = None,
         request_defaults: Json | None = None,
     ) -> None:
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        # trust_env off: a proxy of the environment is not for a loopback engine, and the key is not for the proxy.
-        self._http = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, trust_env=False)
+        self._http = EngineHttpClient(api_key=api_key, timeout_s=timeout_s)
         self._base_url = base_url
         self._configured_context_length = context_length
         self._configured_model = model
@@ -59,7 +50,7 @@ class OpenAIHttpEngine:
 
     async def models(self) -> list[Json]:
         """Return the engine's own model objects."""
-        answer = await self._request("GET", self._v1("/models"))
+        answer = await self._http.request("GET", self._v1("/models"))
         models = answer.get("data")
         if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
             raise EngineProtocolError("the engine's list of models has no data")
@@ -77,7 +68,7 @@ class OpenAIHttpEngine:
 
     async def chat(self, body: Json) -> Json:
         """Return the completion of a chat request."""
-        return await self._request("POST", self._v1("/chat/completions"), {**self._request_defaults, **body})
+        return await self._http.request("POST", self._v1("/chat/completions"), {**self._request_defaults, **body})
 
     async def stream_chat(self, body: Json) -> AsyncGenerator[Json, None]:
         """Yield the chunks of a streamed chat request; closing the iterator ends the engine's work.
@@ -86,13 +77,13 @@ class OpenAIHttpEngine:
             EngineUnavailableError: Nothing was streamed, and further tries did not help.
             EngineProtocolError: The stream broke off; it is never tried again, since a part of it was already handed on.
         """
-        response = await self._send("POST", self._v1("/chat/completions"), {**self._request_defaults, **body}, stream=True)
+        response = await self._http.send("POST", self._v1("/chat/completions"), {**self._request_defaults, **body}, stream=True)
         try:
             async with aclosing(_events(response)) as events:
                 async for event in events:
                     yield event
         except httpx.HTTPError as error:
-            raise EngineProtocolError(f"the engine's answer broke off: {_reason(error)}") from error
+            raise EngineProtocolError(f"the engine's answer broke off: {reason(error)}") from error
         finally:
             await response.aclose()
 
@@ -129,7 +120,7 @@ class OpenAIHttpEngine:
 
     async def _tokenize(self, body: Json) -> Json:
         # vLLM serves /tokenize beside /v1, not under it.
-        return await self._request("POST", f"{self._v1('').removesuffix('/v1')}/tokenize", body)
+        return await self._http.request("POST", f"{self._v1('').removesuffix('/v1')}/tokenize", body)
 
     def _v1(self, path: str) -> str:
         return self._base_url().rstrip("/") + path
@@ -138,39 +129,6 @@ class OpenAIHttpEngine:
         read_at, models = self._known_models
         fresh = time.monotonic() - read_at < MODELS_KEPT_S
         return models if models and fresh else await self.models()
-
-    async def _request(self, method: str, url: str, body: Json | None = None) -> Json:
-        response = await self._send(method, url, body, stream=False)
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise EngineProtocolError(f"the engine answered {url} with something that is no JSON object")
-        return answer
-
-    async def _send(self, method: str, url: str, body: Json | None, *, stream: bool) -> httpx.Response:
-        """Return a successful response, tried again while the engine is unreachable or overloaded."""
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                response = await self._http.send(self._http.build_request(method, url, json=body), stream=stream)
-            except httpx.ConnectError as error:
-                failure = EngineUnavailableError(f"the engine cannot be reached at {url}: {_reason(error)}")
-            except httpx.TimeoutException as error:
-                raise EngineUnavailableError(f"the engine did not answer in time: {_reason(error)}") from error
-            except httpx.HTTPError as error:
-                failure = EngineUnavailableError(f"the engine closed the connection: {_reason(error)}")
-            else:
-                if response.status_code < 400:
-                    return response
-                await response.aread()
-                await response.aclose()
-                if response.status_code not in RETRIED_STATUSES:
-                    raise EngineRequestError(response.status_code, _body(response))
-                failure = EngineUnavailableError("the engine is overloaded", retry_after_s=_retry_after_s(response))
-            if attempt < MAX_ATTEMPTS:
-                await asyncio.sleep(FIRST_RETRY_DELAY_S * 2 ** (attempt - 1))
-        raise failure
 
 
 async def _events(response: httpx.Response) -> AsyncGenerator[Json, None]:
@@ -193,21 +151,5 @@ async def _events(response: httpx.Response) -> AsyncGenerator[Json, None]:
     raise EngineProtocolError("the engine's answer broke off before its end")
 
 
-def _body(response: httpx.Response) -> object:
-    try:
-        return response.json()
-    except ValueError:
-        return {"error": {"message": response.text[:500], "type": "engine_error", "param": None, "code": None}}
-
-
-def _retry_after_s(response: httpx.Response) -> int:
-    value = response.headers.get("retry-after", "")
-    return int(value) if value.isdigit() else 5
-
-
 def _message(error: object) -> str:
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

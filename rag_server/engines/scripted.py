@@ -15,6 +15,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Message, Send
 
+from rag_server.engines.scripted_ranking import first_token_logprobs, scripted_ranking
+
 MODEL = "scripted"
 # The passages of rag_server/prompt.py: "---", "[1] title", the text, "---".
 PASSAGE = re.compile(r"(?<=---\n)\[(\d+)\] [^\n]*\n(.*?)(?=\n---\n)", re.DOTALL)
@@ -50,6 +52,7 @@ class ScriptedEngine:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.stats = Stats()
+        self._vocabulary: dict[str, int] = {}
 
     async def models(self, _: Request) -> Response:
         """Answer GET /v1/models as vLLM does."""
@@ -59,8 +62,10 @@ class ScriptedEngine:
     async def tokenize(self, request: Request) -> Response:
         """Answer POST /tokenize as vLLM does; a token is a word with the white space before it."""
         body = await _object(request) or {}
-        count = sum(count_tokens(text) for text in _texts(body))
-        return JSONResponse({"count": count, "max_model_len": self.script.context_length, "tokens": list(range(count))})
+        texts = [token for text in _texts(body) for token in TOKEN.findall(text) if not token.isspace()]
+        ids = [self._vocabulary.setdefault(token, len(self._vocabulary)) for token in texts]
+        tokens = {"tokens": ids, "token_strs": texts if body.get("return_token_strs") else None}
+        return JSONResponse({"count": len(ids), "max_model_len": self.script.context_length, **tokens})
 
     async def health(self, _: Request) -> Response:
         """Answer GET /health."""
@@ -86,7 +91,8 @@ class ScriptedEngine:
             return _error(400, f"This model's maximum context length is {self.script.context_length} tokens.")
         tokens = TOKEN.findall(self.script.answer if self.script.answer is not None else scripted_answer(body["messages"]))
         finish_reason = "length" if len(tokens) > limit else "stop"
-        answer = _Answer(body, tuple(tokens[:limit]), finish_reason, prompt_tokens, f"chatcmpl-{self.stats.requests}")
+        logprobs = self._logprobs(body)
+        answer = _Answer(body, tuple(tokens[:limit]), finish_reason, prompt_tokens, f"chatcmpl-{self.stats.requests}", logprobs)
         if body.get("stream"):
             breaks = 0 < self.script.break_after_tokens <= len(answer.tokens)
             response = _CutResponse if breaks else StreamingResponse
@@ -95,6 +101,15 @@ class ScriptedEngine:
         self.stats.finished += completed
         self.stats.aborted += not completed
         return JSONResponse(answer.completion())
+
+    def _logprobs(self, body: dict[str, Any]) -> dict[str, object] | None:
+        """Return the log-probabilities of the tokens that the request names, at the first position, as vLLM does."""
+        asked = body.get("logprob_token_ids")
+        if not isinstance(asked, list):
+            return None
+        text_of = {id_: text for text, id_ in self._vocabulary.items()}
+        tokens = [(id_, text_of.get(id_, "")) for id_ in asked]
+        return {"content": [{"top_logprobs": first_token_logprobs("\n".join(_texts(body)), tokens)}]}
 
     @property
     def _token_s(self) -> float:
@@ -137,6 +152,7 @@ class _Answer:
     finish_reason: str
     prompt_tokens: int
     id: str
+    logprobs: dict[str, object] | None = None
 
     @property
     def _num_choices(self) -> int:
@@ -151,7 +167,7 @@ class _Answer:
     def completion(self) -> dict[str, object]:
         message = {"role": "assistant", "content": "".join(self.tokens)}
         choices = [
-            {"index": index, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
+            {"index": index, "message": message, "logprobs": self.logprobs, "finish_reason": self.finish_reason}
             for index in range(self._num_choices)
         ]
         return {**self._head("chat.completion"), "choices": choices, "usage": self._usage()}
@@ -173,8 +189,11 @@ class _Answer:
 
 
 def scripted_answer(messages: Sequence[dict[str, object]]) -> str:
-    """Return the first sentence of the passage that shares most words with the question, and its mark; or an echo."""
+    """Return a ranking; or the sentence that shares most words with the question, and its passage's mark; or an echo."""
     last = next((text for message in reversed(messages) for text in _content(message) if message.get("role") == "user"), "")
+    ranking = scripted_ranking(last)
+    if ranking is not None:
+        return ranking
     question = QUESTION.search(last)
     passages = PASSAGE.findall(last)
     if question is None or not passages:

@@ -15,6 +15,7 @@ import structlog
 
 from rag_server.child_process import ChildProcess, last_lines
 from rag_server.engines import smollm2_weights
+from rag_server.engines.vllm_tasks import GENERATE, VllmTask
 from rag_server.errors import ConfigError, MissingExtraError
 
 log = structlog.get_logger()
@@ -28,11 +29,6 @@ START_TIMEOUT_S = 600.0
 WARM_UP_TIMEOUT_S = 300.0
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
-# vLLM on a CPU takes its key-value cache from main memory.
-CPU_CACHE_GIB = 2
-# The embedding model and FAISS live on the same device.
-GPU_MEMORY_SHARE = 0.8
-CONTEXT_LENGTH_CPU = 8192
 
 
 class _ChildFailedError(Exception):
@@ -42,12 +38,20 @@ class _ChildFailedError(Exception):
 class VllmProcess:
     """A vLLM child that is kept running until `stop`. `detail` says in words what it is doing."""
 
-    def __init__(self, data_dir: Path, *, model: Path | None = None, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        model: Path | None = None,
+        task: VllmTask = GENERATE,
+        command: Sequence[str] | None = None,
+    ) -> None:
         """Prepare, start nothing.
 
         Args:
             data_dir: Takes the log file and the converted weights.
             model: A Hugging Face model folder; None means the packaged SmolLM2.
+            task: `GENERATE` serves /chat/completions, `RERANK` serves /rerank of a scoring model.
             command: Started instead of vLLM, with `--port N` added; for tests.
 
         Raises:
@@ -55,15 +59,16 @@ class VllmProcess:
         """
         if model is not None and not (model / "config.json").is_file():
             raise ConfigError(
-                f"RAG_ENGINE__MODEL: {model} is not a model folder (it has no config.json); name a Hugging Face model folder, "
-                "or set RAG_ENGINE__BASE_URL if the model is served elsewhere"
+                f"{task.setting}: {model} is not a model folder (it has no config.json); name a Hugging Face model folder, "
+                f"or set {task.setting.removesuffix('MODEL')}BASE_URL if the model is served elsewhere"
             )
         self.ready = False
         self.detail = "not started"
         self.base_url = ""
-        self.log_path = data_dir / "logs" / "vllm.log"
+        self.log_path = data_dir / "logs" / task.log_file
         self._data_dir = data_dir
         self._model = model
+        self._vllm_task = task
         self._command = command
         self._child: ChildProcess | None = None
         self._task: asyncio.Task[None] | None = None
@@ -100,7 +105,7 @@ class VllmProcess:
 
     def _set_state(self, detail: str, *, ready: bool = False) -> None:
         if detail != self.detail:
-            log.info("engine", state=detail)
+            log.info("engine", task=self._vllm_task.name, state=detail)
         self.detail, self.ready = detail, ready
         self._state_changed.set()
 
@@ -129,7 +134,7 @@ class VllmProcess:
         port = _free_port()
         self.base_url = f"http://127.0.0.1:{port}/v1"
         self._set_state("starting vLLM (about a minute)")
-        env = _environment()
+        env = _environment(self._vllm_task.cpu_cache_gib)
         self._child = ChildProcess([*command, "--port", str(port)], log_path=self.log_path, env=env)
         await self._within(START_TIMEOUT_S, self._wait_healthy(self._child), "did not come up")
         self._set_state("warming up")
@@ -151,12 +156,8 @@ class VllmProcess:
         """Let the engine answer once; its first answer takes many times as long as the others."""
         async with httpx.AsyncClient(base_url=self.base_url, timeout=WARM_UP_TIMEOUT_S, trust_env=False) as client:
             models = (await client.get("/models")).raise_for_status().json()
-            body = {
-                "model": models["data"][0]["id"],
-                "messages": [{"role": "user", "content": "Hello"}],
-                "max_tokens": 4,
-            }
-            (await client.post("/chat/completions", json=body)).raise_for_status()
+            body = {"model": models["data"][0]["id"], **self._vllm_task.warm_up}
+            (await client.post(self._vllm_task.warm_up_path, json=body)).raise_for_status()
 
     async def _watch_child(self) -> None:
         """Return never; raise when the child has ended or hangs."""
@@ -189,17 +190,14 @@ class VllmProcess:
         if model is None:
             model, name = await self._packaged_model(), smollm2_weights.MODEL_NAME
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name"]
-        command += [str(name), "--host", "127.0.0.1", "--disable-log-stats"]
+        command += [str(name), "--host", "127.0.0.1", "--disable-log-stats", *self._vllm_task.arguments]
+        limit = self._vllm_task.cpu_context_length if on_cpu else self._vllm_task.gpu_context_length
+        if limit is not None:
+            command += ["--max-model-len", str(_context_length(model, limit))]
         if on_cpu:
             # bfloat16 is several times slower than float32 on CPUs without AVX-512; compiling gains nothing there.
-            return [*command, "--dtype", "float32", "--enforce-eager", "--max-model-len", str(self._context_length(model))]
-        return [*command, "--gpu-memory-utilization", str(GPU_MEMORY_SHARE)]
-
-    @staticmethod
-    def _context_length(model: Path) -> int:
-        """Return the model's own context length, at most what the CPU's cache is laid out for."""
-        own = json.loads((model / "config.json").read_text()).get("max_position_embeddings", CONTEXT_LENGTH_CPU)
-        return min(int(own), CONTEXT_LENGTH_CPU)
+            return [*command, "--dtype", "float32", "--enforce-eager"]
+        return [*command, "--gpu-memory-utilization", str(self._vllm_task.gpu_memory_share)]
 
     async def _packaged_model(self) -> Path:
         folder = self._data_dir / "models" / smollm2_weights.MODEL_NAME
@@ -208,7 +206,9 @@ class VllmProcess:
         smollm2_weights.packaged_file()
         self._set_state("converting the packaged weights (once, about a minute)")
         command = [sys.executable, "-m", "rag_server.engines.smollm2_weights", str(folder)]
-        self._child = ChildProcess(command, log_path=self.log_path.with_name("convert.log"), env=_environment())
+        self._child = ChildProcess(
+            command, log_path=self.log_path.with_name("convert.log"), env=_environment(self._vllm_task.cpu_cache_gib)
+        )
         while self._child.exit_status() is None:
             await asyncio.sleep(POLL_S)
         if self._child.exit_status() != 0:
@@ -220,6 +220,11 @@ def _check_running(child: ChildProcess) -> None:
     status = child.exit_status()
     if status is not None:
         raise _ChildFailedError(f"vLLM ended with status {status}")
+
+
+def _context_length(model: Path, limit: int) -> int:
+    """Return the model's own context length, at most the limit."""
+    return min(int(json.loads((model / "config.json").read_text()).get("max_position_embeddings", limit)), limit)
 
 
 def _runs_on_cpu() -> bool:
@@ -236,10 +241,10 @@ def _runs_on_cpu() -> bool:
     )
 
 
-def _environment() -> dict[str, str]:
+def _environment(cpu_cache_gib: int) -> dict[str, str]:
     threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     defaults = {
-        "VLLM_CPU_KVCACHE_SPACE": str(CPU_CACHE_GIB),
+        "VLLM_CPU_KVCACHE_SPACE": str(cpu_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": threads,
     }

@@ -1,13 +1,11 @@
 """POST /v1/chat/completions: answered from vector stores, or passed through to the engine."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from rag_server.api.deps import AccessDep, PassageUrlDep, ServicesDep
+from rag_server.api.disconnect import CLIENT_CLOSED_REQUEST, json_while_connected, while_connected
 from rag_server.api.options import options_with
 from rag_server.api.schemas import ChatBody
 from rag_server.api.sse import event_stream
@@ -19,10 +17,8 @@ from rag_server.services import Services
 from rag_server.types import Access, VectorStore
 
 router = APIRouter()
-Result = TypeVar("Result")
 
 RAG_PREFIX = "rag/"
-CLIENT_CLOSED_REQUEST = 499
 
 
 @router.post("/v1/chat/completions")
@@ -46,18 +42,18 @@ async def create_chat_completion(
         access=access,
         filter=filters,
     )
-    prepared = await _while_connected(request, pipeline.prepare(rag_request))
+    prepared = await while_connected(request, pipeline.prepare(rag_request))
     if prepared is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     if body.stream:
         return await event_stream(pipeline.stream(prepared))
-    return _json(await _while_connected(request, pipeline.complete(prepared)))
+    return await json_while_connected(request, pipeline.complete(prepared))
 
 
 async def _pass_through(engine_body: Json, request: Request, services: Services) -> Response:
     if engine_body.get("stream"):
         return await event_stream(services.engine.stream_chat(engine_body))
-    return _json(await _while_connected(request, services.engine.chat(engine_body)))
+    return await json_while_connected(request, services.engine.chat(engine_body))
 
 
 def _vector_stores(body: ChatBody, services: Services, access: Access) -> tuple[VectorStore, ...]:
@@ -73,30 +69,3 @@ def _vector_stores(body: ChatBody, services: Services, access: Access) -> tuple[
         return (services.store.vector_stores.get(name, access),)
     except NotFoundError as error:
         raise ModelNotFoundError(f"there is no model {body.model!r}: {error}") from None
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Return the result of `work`, or cancel it and return None when the client goes away first.
-
-    Only a streaming response is cancelled by the framework; without this, the engine would go on for nobody.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        return None
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
-
-
-def _json(answer: Json | None) -> Response:
-    return Response(status_code=CLIENT_CLOSED_REQUEST) if answer is None else JSONResponse(answer)

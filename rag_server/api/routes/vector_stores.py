@@ -10,6 +10,7 @@ from rag_server.api.listing import list_object
 from rag_server.api.options import options_with
 from rag_server.api.routes.vector_store_files import attach
 from rag_server.api.schemas import AttachBody, CreateVectorStoreBody, RenameBody, SearchBody
+from rag_server.errors import InvalidRequestError
 from rag_server.filters import parse_filter
 from rag_server.observability import StageTimer
 from rag_server.protocols import Json
@@ -73,6 +74,8 @@ async def search_vector_store(
     pipeline = await services.pipeline()
     timer = StageTimer()
     options = options_with(services.default_options, body.rag)
+    if body.rag is not None and body.rag.filters is not None:
+        raise InvalidRequestError("in a search, filters stand beside the query, as OpenAI has them", "rag.filters")
     filters = None if body.filters is None else parse_filter(body.filters)
     query = Query("\n".join(queries), (store,), access, filters)
     ranking = await pipeline.find_passages(query, options, timer, limit=body.max_num_results)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from indexers.sentence_embedder import SentenceEmbedder, _packaged_folder
+from indexers.sentence_embedder import SentenceEmbedder, packaged_folder
 from rag_server import cli, factory
 from rag_server.config import Settings, load_settings
 from rag_server.protocols import Embedder
@@ -209,7 +209,7 @@ def test_paths_and_change_model_exclude_each_other(run: Run, folder: Path, argum
 @pytest.fixture
 def other_model(tmp_path: Path) -> Path:
     """The packaged model with a prompt before every passage, which makes it another one."""
-    packaged, folder = _packaged_folder(), tmp_path / "other-model"
+    packaged, folder = packaged_folder(), tmp_path / "other-model"
     for path in packaged.rglob("*"):
         copy = folder / path.relative_to(packaged)
         if path.is_dir():

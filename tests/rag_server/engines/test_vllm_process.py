@@ -4,11 +4,14 @@ import asyncio
 import importlib.metadata
 import json
 import os
+import re
 import signal
+import string
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,6 +21,7 @@ import pytest
 from rag_server.engines import vllm_process
 from rag_server.engines.vllm_process import VllmProcess
 from rag_server.errors import ConfigError
+from rerankers.permutation_constraint import PermutationConstraint, encode
 
 SCRIPTED = [sys.executable, "-m", "rag_server.cli", "scripted-engine"]
 WAIT_S = 60
@@ -128,24 +132,97 @@ def test_folder_without_config_is_not_a_model(tmp_path: Path) -> None:
         VllmProcess(tmp_path, model=tmp_path)
 
 
+class ConstrainedEngine:
+    """Asks a real vLLM child of the server for rankings of twenty items."""
+
+    NUM_ITEMS = 20
+
+    def __init__(self, server: psutil.Process) -> None:
+        commands = [child.cmdline() for child in server.children(recursive=True)]
+        command = next(command for command in commands if "vllm.entrypoints.openai.api_server" in command)
+        port = command[command.index("--port") + 1]
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300, trust_env=False)
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of `text` where it follows a word."""
+        asked = [{"prompt": prompt, "add_special_tokens": False} for prompt in ("x", f"x{text}")]
+        before, whole = (self.http.post("/tokenize", json=body).json()["tokens"] for body in asked)
+        assert whole[: len(before)] == before
+        return tuple(whole[len(before) :])
+
+    def constraints(self) -> dict[str, PermutationConstraint]:
+        """Return the constraint of one letter per item, and of the form `[7] > [3]`."""
+        letters = tuple(self.tokens(f" {letter}") for letter in string.ascii_uppercase[: self.NUM_ITEMS])
+        numbers = range(1, self.NUM_ITEMS + 1)
+        first, later = (tuple(self.tokens(f"{before}[{number}]") for number in numbers) for before in ("", " > "))
+        return {
+            "compact": PermutationConstraint(letters, letters, self.NUM_ITEMS),
+            "paper": PermutationConstraint(first, later, self.NUM_ITEMS),
+        }
+
+    def ask(self, constraint: str) -> httpx.Response:
+        """Return the answer to a request that carries `constraint`."""
+        body = {
+            "model": self.http.get("/v1/models").json()["data"][0]["id"],
+            "messages": [{"role": "user", "content": "Say which is the best, and why."}],
+            "temperature": 0,
+            "max_tokens": 200,
+            "return_token_ids": True,
+            "vllm_xargs": {"rag_permutation": constraint},
+        }
+        return self.http.post("/v1/chat/completions", json=body)
+
+    def outputs(self) -> dict[str, object]:
+        """Return the choices by form and number of ranked items, and the answer to a malformed constraint."""
+        with self.http:
+            answers: dict[str, object] = {"malformed": self.ask('{"first": [[1]], "later": [[1]], "num_ranked": 2}')}
+            for form, constraint in self.constraints().items():
+                for num_ranked in (5, self.NUM_ITEMS):
+                    answer = self.ask(encode(replace(constraint, num_ranked=num_ranked)))
+                    answers[f"{form} {num_ranked}"] = answer.raise_for_status().json()["choices"][0]
+        return answers
+
+
+def check_rankings(answers: dict[str, object]) -> None:
+    """Hold the answers of `ConstrainedEngine.outputs` against what was asked for."""
+    assert answers["malformed"].status_code == 400
+    assert "num_ranked must be from 1 to 1" in answers["malformed"].json()["error"]["message"]
+    for num_ranked in (5, 20):
+        letters, numbers = answers[f"compact {num_ranked}"], answers[f"paper {num_ranked}"]
+        named = [int(number) for number in re.findall(r"\d+", numbers["message"]["content"])]
+
+        assert letters["finish_reason"] == numbers["finish_reason"] == "stop"
+        # The last token is the end.
+        assert len(letters["token_ids"]) == num_ranked + 1
+        assert re.fullmatch("( [A-T])+", letters["message"]["content"])
+        assert len(set(letters["message"]["content"].split())) == num_ranked
+        assert re.fullmatch(r"\[\d+\]( > \[\d+\])*", numbers["message"]["content"])
+        assert len(named) == len(set(named)) == num_ranked
+        assert set(named) <= set(range(1, 21))
+
+
 @pytest.mark.vllm
 def test_real_server_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """On an empty data directory the server brings up vLLM, answers from documents, and after kill -9 nothing is left."""
+    """On an empty data directory the server brings up vLLM, which answers from documents and ranks; kill -9 leaves nothing."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "start.md").write_text("# Starting\n\nTo start the server, run `make serve` in the project's folder.")
     environment = {**os.environ, "RAG_DATA_DIR": str(tmp_path / "data")}
     command = [sys.executable, "-m", "rag_server.cli", "serve", "--port", "0", "--index", str(tmp_path / "docs")]
     ask = [sys.executable, "-m", "rag_server.cli", "ask", "How do I start the server?", "--collection", "docs", "--json"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
-        while not (tmp_path / "data" / "server.json").exists():
-            assert server.poll() is None
-            time.sleep(0.1)
-        answer = subprocess.run(ask, env=environment, capture_output=True, text=True, timeout=500)
-        family = psutil.Process(server.pid).children(recursive=True)
-        names = {child.name() for child in family}
-        server.send_signal(signal.SIGKILL)
+        try:
+            while not (tmp_path / "data" / "server.json").exists():
+                assert server.poll() is None
+                time.sleep(0.1)
+            answer = subprocess.run(ask, env=environment, capture_output=True, text=True, timeout=500)
+            rankings = ConstrainedEngine(psutil.Process(server.pid)).outputs()
+            family = psutil.Process(server.pid).children(recursive=True)
+            names = {child.name() for child in family}
+        finally:
+            server.send_signal(signal.SIGKILL)
     gone, alive = psutil.wait_procs(family, timeout=30)
 
+    check_rankings(rankings)
     result = json.loads(answer.stdout)
     assert "make serve" in result["answer"]
     assert result["passages"][0]["filename"] == "start.md"
