@@ -49,8 +49,26 @@ bench: $(INSTALLED_DEV) ## Measure speed and memory of the server and of indexin
 	$(BIN)/python -m eval.bench_index
 
 .PHONY: eval
-eval: $(INSTALLED_DEV) ## Measure retrieval on scifact over the search endpoint (needs RAG_EVAL_DATA)
-	$(BIN)/python -m eval.run_retrieval --dataset scifact
+eval: $(INSTALLED_DEV) ## Measure retrieval, ranking and answers on small sets (needs RAG_EVAL_DATA; about 20 minutes)
+	$(BIN)/python -m eval.run_retrieval --dataset cranfield --index
+	$(BIN)/python -m eval.run_outputs $(RAG_EVAL_DATA)/listwise-llm-outputs/responses.jsonl.gz
+	$(BIN)/python -m eval.run_rerank --data $(RAG_EVAL_DATA)/msmarco-dl19 --first-stage bm25 \
+		--compare bm25+rankmistral100-fullranking --rerankers embedding
+	$(BIN)/python -m eval.run_qa --dataset xquad-en --questions 10
+	$(BIN)/python -m eval.run_position --questions 5 --num-passages 5,10 --positions 3 --negatives hard
+
+.PHONY: eval-full
+eval-full: $(INSTALLED_DEV) ## Measure everything, rerankers by language models too (many hours on a CPU)
+	$(BIN)/python -m eval.run_retrieval --dataset scifact,nfcorpus,cranfield --index --rerankers full_ranking,sliding_window
+	$(BIN)/python -m eval.run_outputs $(RAG_EVAL_DATA)/listwise-llm-outputs/responses.jsonl.gz
+	$(BIN)/python -m eval.run_rerank --data $(RAG_EVAL_DATA)/msmarco-dl19 --first-stage bm25 \
+		--compare bm25+rankmistral100-fullranking \
+		--rerankers embedding,full_ranking,full_ranking:format=compact,full_ranking:format=compact:first_token,sliding_window
+	$(BIN)/python -m eval.run_rerank --data $(RAG_EVAL_DATA)/noveleval --first-stage google --rerankers embedding,full_ranking
+	for set in xquad-en clapnq hotpotqa 2wikimultihopqa rgb-en_fact litm-20docs; do \
+		$(BIN)/python -m eval.run_qa --dataset $$set --questions 100 || exit 1; done
+	$(BIN)/python -m eval.run_position --questions 100
+	$(BIN)/python -m eval.run_latency --data $(RAG_EVAL_DATA)/msmarco-dl19
 
 .PHONY: crash-test
 crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look for what is lost

@@ -137,7 +137,9 @@ class EngineRequestError(RagServerError):
     code = "engine_refused"
 
     def __init__(self, status: int, body: Any) -> None:
-        super().__init__(f"the engine answered {status}")
+        error = body.get("error") if isinstance(body, dict) else None
+        reason = error.get("message") if isinstance(error, dict) else None
+        super().__init__(f"the engine answered {status}" + (f": {reason}" if reason else ""))
         self.status = status
         self.body = body
 

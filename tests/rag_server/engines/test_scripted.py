@@ -142,11 +142,16 @@ def test_tokens_are_words(engine: Callable) -> None:
     with engine(context_length=50) as client:
         url = str(client.base_url).replace("/v1/", "/tokenize")
         of_messages = client.post(url, json={"model": "scripted", "messages": HELLO}).json()
-        of_prompt = client.post(url, json={"model": "scripted", "prompt": "one two"}).json()
+        of_prompt = client.post(url, json={"model": "scripted", "prompt": "one two one two"}).json()
+        shown = client.post(url, json={"model": "scripted", "prompt": "one two one two", "return_token_strs": True}).json()
         model = client.get("/models").json()["data"][0]
 
-    assert of_messages == {"count": 3, "max_model_len": 50, "tokens": [0, 1, 2]}
-    assert of_prompt["count"] == count_tokens("one two") == 2
+    assert of_messages == {"count": 3, "max_model_len": 50, "tokens": [0, 1, 2], "token_strs": None}
+    assert of_prompt["count"] == count_tokens("one two one two") == 4
+    # Equal words, with the space before them, are equal tokens.
+    assert shown["token_strs"] == ["one", " two", " one", " two"]
+    assert shown["tokens"] == of_prompt["tokens"]
+    assert shown["tokens"][1] == shown["tokens"][3] != shown["tokens"][0]
     assert (model["id"], model["max_model_len"]) == ("scripted", 50)
 
 

@@ -1,0 +1,136 @@
+"""Asks questions about passages given with each: the served query flow with these passages in the place of a search."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from eval.qa_datasets import QaContext
+from eval.qa_predictions import Prediction
+from indexers.chunking import sentence_spans
+from rag_server.config import ReorderKind
+from rag_server.errors import EngineProtocolError, RagServerError
+from rag_server.pipeline import RagOptions, RagPipeline, RagRequest
+from rag_server.protocols import Engine
+from rag_server.types import Access, Hit, Passage, Query
+from rerankers.first_stage import FirstStageOrder
+from rerankers.reorder import reorder
+
+MODEL_NAME = "given-passages"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuestion:
+    """A question with the passages to answer it from, best first, and how they are placed in the prompt."""
+
+    id: str
+    question: str
+    ranked: tuple[QaContext, ...]
+    reorder: ReorderKind
+
+
+class GivenPassages:
+    """The retriever that finds, and the store that holds, the passages given: passage n is of rank n, from 1."""
+
+    def __init__(self, ranked: Sequence[QaContext]) -> None:
+        self._passages = {rank: _passage(rank, context) for rank, context in enumerate(ranked, start=1)}
+
+    async def retrieve(self, query: Query, k: int) -> list[Hit]:
+        """Return the `k` best."""
+        del query
+        return [Hit(passage.id, passage.score) for passage in self._passages.values()][:k]
+
+    def passages(self, hits: Sequence[Hit], access: Access) -> list[Passage]:
+        """Return the passages of `hits`, which everyone may read."""
+        del access
+        return [self._passages[hit.chunk_id] for hit in hits]
+
+
+async def answer_all(
+    engine: Engine, asked: Sequence[AskedQuestion], *, answer_tokens: int, concurrency: int
+) -> list[Prediction]:
+    """Return what came of each question, in their order, with the progress on stderr; at most `concurrency` at a time."""
+    slots = asyncio.Semaphore(concurrency)
+    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("answers", total=len(asked))
+
+        async def answer_one(question: AskedQuestion) -> Prediction:
+            async with slots:
+                prediction = await answer(engine, question, answer_tokens=answer_tokens)
+            progress.advance(bar)
+            return prediction
+
+        return await asyncio.gather(*map(answer_one, asked))
+
+
+async def answer(engine: Engine, asked: AskedQuestion, *, answer_tokens: int) -> Prediction:
+    """Return the answer with its sources as the API gives them, at temperature 0, or the error that took its place."""
+    pipeline, request = _pipeline(engine, asked.ranked, answer_tokens), _request(asked, answer_tokens)
+    started = time.perf_counter()
+    try:
+        completion = await pipeline.complete(await pipeline.prepare(request))
+        if not completion.get("choices"):
+            raise EngineProtocolError("the engine's completion has no choices")
+    except RagServerError as error:
+        return Prediction(id=asked.id, error=f"{error.code}: {error}", seconds=time.perf_counter() - started)
+    usage = completion.get("usage") or {}
+    return Prediction.model_validate(
+        {
+            "id": asked.id,
+            "answer": completion["choices"][0]["message"].get("content") or "",
+            "rag": completion["rag"],
+            "seconds": time.perf_counter() - started,
+            "prompt_tokens": usage.get("prompt_tokens"),
+            "output_tokens": usage.get("completion_tokens"),
+        }
+    )
+
+
+def _pipeline(engine: Engine, ranked: Sequence[QaContext], answer_tokens: int) -> RagPipeline:
+    given = GivenPassages(ranked)
+    return RagPipeline(
+        retrievers={"dense": given},
+        rerankers={"none": FirstStageOrder()},
+        passages=given,
+        place={kind: partial(reorder, kind=kind) for kind in get_args(ReorderKind)},
+        engine=engine,
+        sentences=sentence_spans,
+        answer_tokens=answer_tokens,
+    )
+
+
+def _request(asked: AskedQuestion, answer_tokens: int) -> RagRequest:
+    num_passages = len(asked.ranked)
+    return RagRequest(
+        body={"messages": [{"role": "user", "content": asked.question}], "temperature": 0.0, "max_tokens": answer_tokens},
+        model_name=MODEL_NAME,
+        engine_model=None,
+        vector_stores=(),
+        options=RagOptions(
+            retrieve="dense", num_candidates=num_passages, rerank="none", reorder=asked.reorder, num_passages=num_passages
+        ),
+        passage_url=lambda passage_id: f"#passage-{passage_id}",
+        access=Access(),
+    )
+
+
+def _passage(rank: int, context: QaContext) -> Passage:
+    return Passage(
+        id=rank,
+        document_id=str(rank),
+        file_id="",
+        # Stands in the prompt where a passage has no title; a name of its own could tell the rank.
+        filename="passage",
+        title=context.title,
+        text=context.text,
+        start=0,
+        end=len(context.text),
+        score=1 / rank,
+        rank=rank,
+    )
