@@ -12,7 +12,7 @@ from rag_server.protocols import Engine, Json
 from rag_server.types import Passage, RankingReport
 from rerankers.identifiers import output_tokens, single_token_identifiers
 from rerankers.listwise_format import CompactFormat, ListwiseFormat, PaperFormat
-from rerankers.passage_text import RankingTexts, ranking_texts
+from rerankers.passage_text import RankingTexts, ranking_texts, without_special_tokens
 from rerankers.permutation import Mentions, complete
 from rerankers.permutation_constraint import REQUEST_FIELD, PermutationConstraint, encode
 
@@ -73,6 +73,7 @@ class ListwiseModel:
         if len(passages) < 2:
             return Order(tuple(range(len(passages))), RankingReport())
         started = time.perf_counter()
+        query = without_special_tokens(query)
         model = self._model or await self._engine.default_model()
         form = await self._format(model)
         fitted = await self._fit(model, form, query, passages)

@@ -8,7 +8,7 @@ from statistics import fmean
 from rag_server.errors import EngineRequestError
 from rag_server.protocols import ListwiseScorer
 from rag_server.types import Passage, Ranking, RankingReport
-from rerankers.passage_text import ranking_texts
+from rerankers.passage_text import ranking_texts, without_special_tokens
 from rerankers.permutation import in_order
 
 # jina-reranker-v3 is trained on so many passages in one context.
@@ -57,11 +57,11 @@ class ListwiseScorerReranker:
         """Return the scores of passages that are read together; of their beginnings where the context does not hold them."""
         started = time.perf_counter()
         read = ranking_texts(passages, self._passage_words)
-        whole = texts = [_without_special_tokens(text) for text in read.texts]
+        whole = texts = list(read.texts)
         longest = max(map(len, texts))
         while True:
             try:
-                scores, num_tokens = await self._scorer.score(_without_special_tokens(query), texts)
+                scores, num_tokens = await self._scorer.score(without_special_tokens(query), texts)
                 break
             except EngineRequestError as error:
                 if error.status != TOO_LONG or longest <= MIN_CHARACTERS:
@@ -84,11 +84,3 @@ def _order(scores: Sequence[float]) -> list[int]:
 
 def _num_words(texts: Sequence[str]) -> int:
     return sum(len(text.split()) for text in texts)
-
-
-def _without_special_tokens(text: str) -> str:
-    """Return the text with special tokens such as <|embed_token|>, which marks where a passage is scored, broken up.
-
-    vLLM removes the two that count, but only once: of the one put into the middle of another, the other is left.
-    """
-    return text.replace("<|", "< |")

@@ -16,8 +16,17 @@ class RankingTexts:
 
 
 def ranking_texts(passages: Sequence[Passage], max_words: int) -> RankingTexts:
-    """Return the first `max_words` words of each passage, its title before them."""
+    """Return the first `max_words` words of each passage, its title before them, without special tokens."""
     words = [f"{passage.title} {passage.text}".split() for passage in passages]
     total = sum(map(len, words))
     kept = [of_passage[:max_words] for of_passage in words]
-    return RankingTexts(tuple(" ".join(of_passage) for of_passage in kept), total, total - sum(map(len, kept)))
+    texts = tuple(without_special_tokens(" ".join(of_passage)) for of_passage in kept)
+    return RankingTexts(texts, total, total - sum(map(len, kept)))
+
+
+def without_special_tokens(text: str) -> str:
+    """Return the text with special tokens broken up: <|im_end|> would end a turn of the prompt, <|embed_token|> a passage.
+
+    vLLM removes those that mark a passage, but only once: of one put into the middle of another, the other is left.
+    """
+    return text.replace("<|", "< |")

@@ -38,6 +38,7 @@ async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
         ("embedding model", _embedder),
         ("vector index", _faiss),
         ("engine", _engine),
+        ("reranker", _reranker),
         ("cache", _cache),
     )
     findings = [await _look(name, check, settings) for name, check in checks]
@@ -108,6 +109,26 @@ async def _engine(settings: Settings) -> str:
     child = factory.build_engine_child(settings)
     build = child.check_installed() if child is not None else ""
     return f"{build}, started by `rag-server serve` with {settings.engine.model or 'the packaged SmolLM2-135M-Instruct'}"
+
+
+async def _reranker(settings: Settings) -> str:
+    rerank = settings.rerank
+    child = factory.build_scorer_child(settings)
+    if child is not None:
+        return f"listwise_scorer, {child.check_installed()}, started by `rag-server serve` with {rerank.model}"
+    scorer = factory.build_scorer(settings, None)
+    if scorer is not None:
+        try:
+            await scorer.score("Hello", ["Hello"])
+        finally:
+            await scorer.aclose()
+        return f"listwise_scorer, {rerank.base_url} scores with {rerank.model}"
+    engine = factory.build_engine(settings, None)
+    try:
+        await asyncio.to_thread(factory.build_rerankers, settings, engine)
+    finally:
+        await engine.aclose()
+    return rerank.kind if rerank.model is None else f"{rerank.kind}, {rerank.model}"
 
 
 async def _cache(settings: Settings) -> str:

@@ -159,6 +159,8 @@ def test_doctor_tells_what_is_there(
         monkeypatch.setenv("RAG_ENGINE__BASE_URL", url)
         well = run("doctor", "--json")
     monkeypatch.setenv("RAG_ENGINE__BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("RAG_RERANK__KIND", "cross_encoder")
+    monkeypatch.setenv("RAG_RERANK__MODEL", "nowhere")
     ill = run("doctor", "--json")
 
     findings = {finding["name"]: finding for finding in json.loads(well[1])["findings"]}
@@ -168,7 +170,8 @@ def test_doctor_tells_what_is_there(
     assert "docs: flat, 2 vectors of 384 dimensions" in findings["vector index"]["detail"]
     assert "scripted" in findings["engine"]["detail"]
     assert ill[0] == 1
-    assert [finding["name"] for finding in missing] == ["engine"]
+    assert findings["reranker"]["detail"] == "none"
+    assert [finding["name"] for finding in missing] == ["engine", "reranker"]
 
 
 def test_help_lists_the_commands() -> None:
