@@ -19,9 +19,9 @@ import httpx
 import numpy as np
 import psutil
 
-from eval.bench_corpus import Corpus, fill, prose
-from eval.bench_index_memory import measure_memory
-from eval.bench_tools import (
+from eval.bench.corpus import Corpus, fill, prose
+from eval.bench.index_memory import measure_memory
+from eval.bench.tools import (
     Figure,
     child,
     free_port,
@@ -31,7 +31,7 @@ from eval.bench_tools import (
     time_searches,
     wait_passively,
 )
-from eval.bench_uploads import measure_interference, measure_memory_growth
+from eval.bench.uploads import measure_interference, measure_memory_growth
 from rag_server import factory
 from rag_server.commands.indexing import building_ingest
 from rag_server.config import load_settings

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import psutil
 
-from eval.bench_tools import Figure, child, free_port, inherited_environment, print_figures, time_searches, wait_passively
+from eval.bench.tools import Figure, child, free_port, inherited_environment, print_figures, time_searches, wait_passively
 from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.protocols import Embedder, Json

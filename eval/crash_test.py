@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from eval import crash_child
-from eval.crash_check import FAULTS, Expected, Fault, check, recover
-from eval.crash_child import STARTING, Kill
-from eval.crash_plan import Model
-from eval.crash_work import KINDS, Operation, Session, make_small
+from eval.crash import child as crash_child
+from eval.crash.check import FAULTS, Expected, Fault, check, recover
+from eval.crash.child import STARTING, Kill
+from eval.crash.plan import Model
+from eval.crash.work import KINDS, Operation, Session, make_small
 
 # How often the same directory is killed, in turn.
 KILLS_PER_DIRECTORY = (1, 5, 14)
@@ -62,7 +62,7 @@ class Report:
 def run_points(num_points: int, seed: int, *, workers: int = 2, show: Callable[[str], None] = print) -> Report:
     """Kill at so many points and return what was found; directories are worked on side by side, each from its own seed."""
     started, total = time.perf_counter(), Report()
-    PROCESSES.set_forkserver_preload(["eval.crash_check", "eval.crash_child"])
+    PROCESSES.set_forkserver_preload(["eval.crash.check", "eval.crash.child"])
     # A fork must not inherit threads that are not there.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
     chains = list(_chains(num_points))

@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from eval.bare_cross_encoder import compare_cross_encoder
-from eval.datasets import RerankingDataset, load_reranking
 from eval.engine import engine_of
+from eval.ranking.bare_cross_encoder import compare_cross_encoder
+from eval.ranking.datasets import RerankingDataset, load_reranking
+from eval.ranking.uncached_engine import UncachedEngine
+from eval.ranking.variants import build, parse_variants
 from eval.report import Plot, Series, Table, as_text, write_report
-from eval.reranker_variants import build, parse_variants
-from eval.uncached_engine import UncachedEngine
 from rag_server.config import Settings, load_settings
 from rag_server.errors import RagServerError
 from rag_server.protocols import Engine, Reranker

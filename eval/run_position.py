@@ -16,15 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from eval.datasets import evaluation_folder
 from eval.engine import engine_of
-from eval.given_passages import AskedQuestion, answer_all
-from eval.position_trials import ORDERS, Condition, Negatives, ask_under, cut_passages, number_conditions, place_conditions
-from eval.qa_arguments import add_asking_arguments, at_least_one
-from eval.qa_datasets import QaDataset, QaQuestion, load_lost_in_the_middle, sample_questions
-from eval.qa_grading import costs
-from eval.qa_measures import substring_match
-from eval.qa_predictions import Prediction
+from eval.qa.arguments import add_asking_arguments, at_least_one
+from eval.qa.datasets import QaDataset, QaQuestion, load_lost_in_the_middle, sample_questions
+from eval.qa.given_passages import AskedQuestion, answer_all
+from eval.qa.grading import costs
+from eval.qa.measures import substring_match
+from eval.qa.position_trials import ORDERS, Condition, Negatives, ask_under, cut_passages, number_conditions, place_conditions
+from eval.qa.predictions import Prediction
+from eval.ranking.datasets import evaluation_folder
 from eval.report import Plot, Series, Table, as_text, write_report
 from eval.significance import Interval, mcnemar_p_value, wilson_interval
 from rag_server.config import Settings, load_settings

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import get_args
 
 from eval.engine import engine_of
-from eval.given_passages import AskedQuestion, answer_all
-from eval.qa_arguments import add_asking_arguments, at_least_one
-from eval.qa_datasets import QA_DATASETS, QaQuestion, given_contexts, load_questions, sample_questions
-from eval.qa_grading import Share, check_same_questions, compare, costs, count_shares, interval_of, score
-from eval.qa_predictions import Prediction, read_predictions, write_predictions
+from eval.qa.arguments import add_asking_arguments, at_least_one
+from eval.qa.datasets import QA_DATASETS, QaQuestion, given_contexts, load_questions, sample_questions
+from eval.qa.given_passages import AskedQuestion, answer_all
+from eval.qa.grading import Share, check_same_questions, compare, costs, count_shares, interval_of, score
+from eval.qa.predictions import Prediction, read_predictions, write_predictions
 from eval.report import Cell, Table, as_text, write_report
 from eval.significance import wilson_interval
 from rag_server.config import ReorderKind, Settings, load_settings
@@ -31,7 +31,7 @@ NOTES = (
     "Mark precision and recall: mean over the answerable questions with a gold passage; mark [n] is what the model wrote.",
     "Citation precision and recall: likewise, with the sentences without a mark that were matched to a passage by their words.",
     "Quote literalness, refusal precision, refusal recall: shares of n quotes, n refusals, n unanswerable questions.",
-    "Refusals are told by a list of phrases in English, German and Chinese (eval/qa_measures.py).",
+    "Refusals are told by a list of phrases in English, German and Chinese (eval/qa/measures.py).",
     "Intervals are at 95%: Wilson's for shares, by bootstrap over the questions for other means.",
 )
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from eval.datasets import RerankingDataset, load_reranking, load_stored_run
 from eval.engine import engine_of
-from eval.ranking_measures import MAP, MRR_10, NDCG_5, NDCG_10, Measured, measure
-from eval.ranking_report import cost_table, ndcg_series, significance_note
-from eval.rankings import RankingCollector, Rankings, Run
+from eval.ranking.datasets import RerankingDataset, load_reranking, load_stored_run
+from eval.ranking.measures import MAP, MRR_10, NDCG_5, NDCG_10, Measured, measure
+from eval.ranking.rankings import RankingCollector, Rankings, Run
+from eval.ranking.report import cost_table, ndcg_series, significance_note
+from eval.ranking.trec import RunRecord, write_run
+from eval.ranking.variants import NamedReranker, build, parse_variants
 from eval.report import Cell, Plot, Table, as_text, write_report
-from eval.reranker_variants import NamedReranker, build, parse_variants
 from eval.significance import paired_p_value
-from eval.trec import RunRecord, write_run
 from rag_server.config import load_settings
 from rag_server.errors import RagServerError, RerankError
 from rag_server.protocols import Reranker

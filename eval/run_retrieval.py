@@ -14,15 +14,15 @@ from pathlib import Path
 
 import httpx
 
-from eval.datasets import RetrievalDataset, load_beir
-from eval.ranking_measures import NDCG_10, RECALL_100, Measured, measure
-from eval.ranking_report import cost_table, ndcg_series, significance_note
-from eval.rankings import Rankings
+from eval.ranking.datasets import RetrievalDataset, load_beir
+from eval.ranking.measures import NDCG_10, RECALL_100, Measured, measure
+from eval.ranking.rankings import Rankings
+from eval.ranking.report import cost_table, ndcg_series, significance_note
+from eval.ranking.searching import MAX_RESULTS, Stages, collection_id, search_all, wait_for_engine
+from eval.ranking.trec import RunRecord, write_run
+from eval.ranking.variants import DEADLINE_S, LISTWISE
 from eval.report import Cell, Plot, Table, as_text, write_report
-from eval.reranker_variants import DEADLINE_S, LISTWISE
-from eval.searching import MAX_RESULTS, Stages, collection_id, search_all, wait_for_engine
 from eval.significance import paired_p_value
-from eval.trec import RunRecord, write_run
 from rag_server import factory
 from rag_server.commands.indexing import FileOptions, run_index
 from rag_server.commands.serving import temporary_server
@@ -205,9 +205,9 @@ def _is_indexed(settings: Settings, collection: str) -> bool:
         store.database.close()
 
 
-def _datasets(names: str, collection: str | None) -> dict[str, RetrievalDataset]:
+def _datasets(names: str, collection: str | None, num_queries: int | None) -> dict[str, RetrievalDataset]:
     """Return the data sets by their collections."""
-    datasets = [load_beir(name) for name in names.split(",")]
+    datasets = [load_beir(name, num_queries=num_queries) for name in names.split(",")]
     if collection is None:
         return {dataset.name: dataset for dataset in datasets}
     if len(datasets) > 1:
@@ -225,7 +225,7 @@ async def _main(arguments: argparse.Namespace) -> bool:
     # What is measured is the reranker, not how often it is given up on.
     if "deadline_s" not in settings.rerank.model_fields_set:
         settings = settings.model_copy(update={"rerank": settings.rerank.model_copy(update={"deadline_s": DEADLINE_S})})
-    datasets = _datasets(arguments.dataset, arguments.collection)
+    datasets = _datasets(arguments.dataset, arguments.collection, arguments.queries)
     stages = _stages(arguments.kinds, arguments.rerankers)
     if arguments.index:
         index_missing(settings, datasets)
@@ -244,6 +244,7 @@ def main() -> int:
     parser.add_argument("--url", help="the server (default: the running one, or one for the moment)")
     parser.add_argument("--kinds", default="dense,lexical,hybrid", help="kinds of retrieval, separated by commas")
     parser.add_argument("--rerankers", default="", help="kinds of reranking after hybrid retrieval, separated by commas")
+    parser.add_argument("--queries", type=int, help="only the first so many queries of each, by id")
     parser.add_argument("--out", type=Path, default=Path("reports"), help="folder for the report and the run files")
     try:
         return 0 if asyncio.run(_main(parser.parse_args())) else 1

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from eval.crash.damage import Outcome, build, contents, damages, outcome
+from eval.crash.work import DATA, make_small
 from eval.crash_test import PROCESSES
-from eval.crash_work import DATA, make_small
-from eval.damage import Outcome, build, contents, damages, outcome
 
 SEED = 3
 FLIPS_PER_FILE = 4
@@ -32,7 +32,7 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def outcomes(original: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     """What became of each damage; in processes of their own, which a damaged index may crash."""
-    PROCESSES.set_forkserver_preload(["eval.damage"])
+    PROCESSES.set_forkserver_preload(["eval.crash.damage"])
     scratch = tmp_path_factory.mktemp("scratch")
     is_killed = (original / DATA / "rag.db-wal").exists()
     with ProcessPoolExecutor(2, mp_context=PROCESSES) as executor:

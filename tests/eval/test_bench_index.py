@@ -2,8 +2,8 @@
 
 import pytest
 
+from eval.bench.tools import print_figures
 from eval.bench_index import Size, run_bench
-from eval.bench_tools import print_figures
 from rag_server.protocols import Embedder
 
 SMALL = Size(num_chunks=300, num_queries=5, num_portions=1, documents_per_portion=2, stream_s=0.5, num_uploads=5)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from eval.crash_check import check
-from eval.crash_plan import Model
+from eval.crash.check import check
+from eval.crash.plan import Model
+from eval.crash.work import COLLECTION, Operation, Session, make_small
 from eval.crash_test import PROCESSES, print_report, run_points
-from eval.crash_work import COLLECTION, Operation, Session, make_small
 from indexers.vector_state import empty_state
 from rag_server.store import schema
 from rag_server.store.documents import delete_documents

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.datasets import RerankingDataset, load_reranking
+from eval.ranking.datasets import RerankingDataset, load_reranking
+from eval.ranking.uncached_engine import UncachedEngine
 from eval.run_latency import BASELINE, COMPACT, PAPER, VARIANTS, build_rerankers, main, measure, targets, totals_table
-from eval.uncached_engine import UncachedEngine
 from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.errors import RagServerError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.position_trials import Condition, ask_under, cut_passages, number_conditions, place_conditions, spread_places
-from eval.qa_datasets import QaContext, QaDataset, load_lost_in_the_middle
+from eval.qa.datasets import QaContext, QaDataset, load_lost_in_the_middle
+from eval.qa.position_trials import Condition, ask_under, cut_passages, number_conditions, place_conditions, spread_places
 from eval.run_position import main, order_table, place_table
 from eval.significance import wilson_interval
 from rag_server.engines.scripted import Script

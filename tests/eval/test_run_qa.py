@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.given_passages import AskedQuestion, answer
-from eval.qa_datasets import QaContext
+from eval.qa.datasets import QaContext
+from eval.qa.given_passages import AskedQuestion, answer
 from eval.run_qa import main
 from rag_server import factory
 from rag_server.config import load_settings

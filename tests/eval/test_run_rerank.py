@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from eval.datasets import RerankingDataset, load_reranking, load_stored_run
-from eval.embedding_reranker import EmbeddingReranker
-from eval.ranking_measures import MRR_10, NDCG_10
-from eval.reranker_variants import DEADLINE_S, NamedReranker, parse_variants
+from eval.ranking.datasets import RerankingDataset, load_reranking, load_stored_run
+from eval.ranking.embedding_reranker import EmbeddingReranker
+from eval.ranking.measures import MRR_10, NDCG_10
+from eval.ranking.trec import read_run
+from eval.ranking.variants import DEADLINE_S, NamedReranker, parse_variants
 from eval.run_rerank import evaluate, main, rerank_all
-from eval.trec import read_run
 from rag_server.config import Settings, load_settings
 from rag_server.errors import ConfigError, EngineUnavailableError
 from rag_server.protocols import Embedder, Reranker

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from eval.datasets import RetrievalDataset, load_beir
-from eval.ranking_measures import NDCG_10, RECALL_100
-from eval.rankings import scores_by_rank
+from eval.ranking.datasets import RetrievalDataset, load_beir
+from eval.ranking.measures import NDCG_10, RECALL_100
+from eval.ranking.rankings import scores_by_rank
+from eval.ranking.searching import Stages, ranked_documents, search_all
+from eval.ranking.trec import read_run
 from eval.run_retrieval import Server, evaluate, index_missing, main
-from eval.searching import Stages, ranked_documents, search_all
-from eval.trec import read_run
 from rag_server import factory
 from rag_server.config import Settings
 from rag_server.errors import ConfigError, NotFoundError, RagServerError

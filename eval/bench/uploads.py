@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import psutil
 
-from eval.bench_corpus import Corpus, prose
-from eval.bench_tools import Figure, percentile
+from eval.bench.corpus import Corpus, prose
+from eval.bench.tools import Figure, percentile
 
 SEARCHES_PER_S = 10
 # Always so many uploads wait while searches are timed; each takes the worker about a second.

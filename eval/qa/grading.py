@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.qa_datasets import QaQuestion
-from eval.qa_measures import citation_precision, citation_recall, exact_match, refuses, substring_match, token_f1
-from eval.qa_predictions import Prediction
+from eval.qa.datasets import QaQuestion
+from eval.qa.measures import citation_precision, citation_recall, exact_match, refuses, substring_match, token_f1
+from eval.qa.predictions import Prediction
 from eval.significance import Interval, bootstrap_interval, check_same_queries, paired_p_value, wilson_interval
 
 # Measure -> question id -> score from 0 to 1.

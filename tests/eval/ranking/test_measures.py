@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from eval.ranking_measures import MAP, MRR_10, NDCG_5, NDCG_10, RECALL_100, measure
-from eval.rankings import scores_by_rank
+from eval.ranking.measures import MAP, MRR_10, NDCG_5, NDCG_10, RECALL_100, measure
+from eval.ranking.rankings import scores_by_rank
 from rag_server.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from eval.crash_work import ACCESS, COLLECTION, Operation, Session, content_of
+from eval.crash.work import ACCESS, COLLECTION, Operation, Session, content_of
 from rag_server.errors import NotFoundError, RagServerError
 from rag_server.jobs.passage_text import passage_text
 from rag_server.store import schema

@@ -9,8 +9,8 @@ import httpx
 from rich.console import Console
 from rich.progress import track
 
-from eval.datasets import RetrievalDataset
-from eval.rankings import RankingCollector, Rankings
+from eval.ranking.datasets import RetrievalDataset
+from eval.ranking.rankings import RankingCollector, Rankings
 from rag_server.errors import ConfigError, EngineUnavailableError, NotFoundError, RagServerError
 from rag_server.protocols import Json
 from rag_server.types import RankingReport

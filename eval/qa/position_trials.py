@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from eval.given_passages import AskedQuestion
-from eval.qa_datasets import QaContext, QaDataset, QaQuestion, distractors
-from eval.qa_measures import substring_match
+from eval.qa.datasets import QaContext, QaDataset, QaQuestion, distractors
+from eval.qa.given_passages import AskedQuestion
+from eval.qa.measures import substring_match
 from rag_server.config import ReorderKind
 from rag_server.errors import ConfigError
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eval.data_files import open_text
-from eval.rankings import Rankings, Run
+from eval.ranking.rankings import Rankings, Run
 from rag_server import __version__
 from rag_server.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.qa_datasets import QaContext, QaDataset, QaQuestion, distractors, given_contexts, load_questions, sample_questions
+from eval.qa.datasets import QaContext, QaDataset, QaQuestion, distractors, given_contexts, load_questions, sample_questions
 from rag_server.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from eval.embedding_reranker import EmbeddingReranker
+from eval.ranking.embedding_reranker import EmbeddingReranker
 from rag_server import factory
 from rag_server.config import RerankKind, RerankSettings, Settings
 from rag_server.errors import ConfigError

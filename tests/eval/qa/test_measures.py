@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.qa_measures import (
+from eval.qa.measures import (
     citation_precision,
     citation_recall,
     exact_match,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from eval.data_files import open_text
-from eval.datasets import evaluation_folder
-from eval.qa_measures import substring_match
+from eval.qa.measures import substring_match
+from eval.ranking.datasets import evaluation_folder
 from rag_server.errors import ConfigError
 from rag_server.protocols import Json
 

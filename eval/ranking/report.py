@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from eval.ranking_measures import NDCG_10, Measured
-from eval.rankings import Rankings
+from eval.ranking.measures import NDCG_10, Measured
+from eval.ranking.rankings import Rankings
 from eval.report import Series, Table
 from rag_server.types import RANKING_COUNTERS
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.data_files import open_text
-from eval.rankings import Run
-from eval.trec import read_run
+from eval.ranking.rankings import Run
+from eval.ranking.trec import read_run
 from rag_server.errors import ConfigError
 from rag_server.types import Passage
 
@@ -66,8 +66,10 @@ def evaluation_folder() -> Path:
     return Path(root)
 
 
-def load_beir(name: str) -> RetrievalDataset:
-    """Return the judged queries of the data set below RAG_EVAL_DATA; queries without a judgment are left out.
+def load_beir(name: str, *, num_queries: int | None = None) -> RetrievalDataset:
+    """Return the judged queries of the data set below RAG_EVAL_DATA, or the first so many by id.
+
+    Queries without a judgment are left out.
 
     Raises:
         ConfigError: The data is not where RAG_EVAL_DATA says, the variable is not set, or the data is malformed.
@@ -77,7 +79,8 @@ def load_beir(name: str) -> RetrievalDataset:
     corpus_path = folder / CORPUS
     if not corpus_path.is_file():
         raise ConfigError(f"{corpus_path} is missing; RAG_EVAL_DATA must name a folder with data in BEIR's layout")
-    return RetrievalDataset(name, corpus_path, _judged_queries(folder, qrels), qrels)
+    chosen = dict(sorted(qrels.items())[:num_queries])
+    return RetrievalDataset(name, corpus_path, _judged_queries(folder, chosen), chosen)
 
 
 def load_reranking(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.datasets import load_beir, load_reranking, load_stored_run
+from eval.ranking.datasets import load_beir, load_reranking, load_stored_run
 from rag_server.errors import ConfigError
 from tests.eval.reranking_data import CORPUS, QUERIES, write_folder, write_ranking, write_rows
 
@@ -31,6 +31,7 @@ def test_only_judged_queries_are_loaded(beir: Path) -> None:
     assert dataset.queries == {"q1": QUERIES["q1"], "q2": QUERIES["q2"]}
     assert dataset.qrels == {"q1": {"d1": 1}, "q2": {"d2": 2, "d3": 1}}
     assert dataset.corpus_path == beir / "corpus.jsonl.gz"
+    assert load_beir("small", num_queries=1).qrels == {"q1": {"d1": 1}}
 
 
 def test_queries_may_be_compressed(beir: Path) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.qa_datasets import QaContext, QaQuestion
-from eval.qa_grading import Share, compare, costs, count_shares, interval_of, score
-from eval.qa_predictions import Prediction, read_predictions, write_predictions
+from eval.qa.datasets import QaContext, QaQuestion
+from eval.qa.grading import Share, compare, costs, count_shares, interval_of, score
+from eval.qa.predictions import Prediction, read_predictions, write_predictions
 from eval.significance import Interval
 from rag_server.errors import ConfigError
 

@@ -8,7 +8,7 @@ from typing import Any
 import ir_measures
 from ir_measures import AP, RR, R, nDCG
 
-from eval.rankings import Run
+from eval.ranking.rankings import Run
 from eval.significance import Interval, bootstrap_interval, check_same_queries
 
 # Query id -> document id -> grade.

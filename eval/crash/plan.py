@@ -4,8 +4,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from eval.crash_check import UNIQUE_WORD, Allowed, Expected, FileState
-from eval.crash_work import DIMENSIONS, KINDS, Operation
+from eval.crash.check import UNIQUE_WORD, Allowed, Expected, FileState
+from eval.crash.work import DIMENSIONS, KINDS, Operation
 
 FILLER = ("water", "stone", "paper", "north", "garden", "signal", "engine", "river", "copper", "window")
 WORDS_PER_SENTENCE = 10

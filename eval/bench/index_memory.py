@@ -1,6 +1,6 @@
 """Measures the memory of one vector index in a process of its own, which does nothing else.
 
-python -m eval.bench_index_memory SNAPSHOT DIMENSION STEP   prints bytes as JSON: before, resident, peak
+python -m eval.bench.index_memory SNAPSHOT DIMENSION STEP   prints bytes as JSON: before, resident, peak
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Literal
 
 import psutil
 
-from eval.bench_corpus import Corpus
-from eval.bench_tools import Figure
+from eval.bench.corpus import Corpus
+from eval.bench.tools import Figure
 from indexers.faiss_index import FaissIndex
 from indexers.vector_maintenance import Limits
 from indexers.vector_snapshot import VectorSnapshot
@@ -81,7 +81,7 @@ def _peak_bytes() -> int:
 
 def _child(snapshot: Path, dimension: int, step: Step) -> tuple[int, int]:
     """Return how many bytes the step adds, and adds at most."""
-    command = [sys.executable, "-m", "eval.bench_index_memory", str(snapshot), str(dimension), step]
+    command = [sys.executable, "-m", "eval.bench.index_memory", str(snapshot), str(dimension), step]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     before, resident, peak = json.loads(printed)
     return resident - before, peak - before

@@ -10,8 +10,8 @@ from typing import get_args
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from eval.qa_datasets import QaContext
-from eval.qa_predictions import Prediction
+from eval.qa.datasets import QaContext
+from eval.qa.predictions import Prediction
 from indexers.chunking import sentence_spans
 from rag_server.config import ReorderKind
 from rag_server.errors import EngineProtocolError, RagServerError

@@ -14,7 +14,7 @@ import sqlalchemy
 import structlog
 from sqlalchemy import event
 
-from eval.crash_work import Operation, Session, make_small
+from eval.crash.work import Operation, Session, make_small
 
 # Where the operating system is asked to make something lasting or visible.
 BOUNDARIES = ("fsync", "replace", "pwrite", "unlink")

@@ -8,8 +8,8 @@ from pathlib import Path
 import ir_measures
 import pytest
 
-from eval.rankings import RankingCollector, Rankings
-from eval.trec import RunRecord, read_run, write_run
+from eval.ranking.rankings import RankingCollector, Rankings
+from eval.ranking.trec import RunRecord, read_run, write_run
 from rag_server import __version__
 from rag_server.errors import ConfigError
 from rag_server.types import RankingReport

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from eval.crash_check import ALL, COMMON_WORD, UNIQUE_WORD
-from eval.crash_child import kill_self
-from eval.crash_plan import Model
-from eval.crash_work import ACCESS, DATA, Session, make_small
+from eval.crash.check import ALL, COMMON_WORD, UNIQUE_WORD
+from eval.crash.child import kill_self
+from eval.crash.plan import Model
+from eval.crash.work import ACCESS, DATA, Session, make_small
 from rag_server.errors import StoreError
 from rag_server.services import Address, read_address, write_address
 from rag_server.store import schema

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from eval.datasets import RerankingDataset
+from eval.ranking.datasets import RerankingDataset
 from eval.report import Table
 from indexers.sentence_embedder import packaged_folder
 from rag_server.config import Settings
