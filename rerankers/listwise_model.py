@@ -1,5 +1,6 @@
 """One call of a listwise model: the prompt that fits, the output it may write, and the order that comes of it."""
 
+import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from rag_server.protocols import Engine, Json
 from rag_server.types import Passage, RankingReport
 from rerankers.identifiers import output_tokens, single_token_identifiers
 from rerankers.listwise_format import CompactFormat, ListwiseFormat, PaperFormat
-from rerankers.passage_text import RankingTexts, ranking_texts, without_special_tokens
+from rerankers.passage_text import RankingTexts, first_words, ranking_texts, without_special_tokens
 from rerankers.permutation import Mentions, complete
 from rerankers.permutation_constraint import REQUEST_FIELD, PermutationConstraint, encode
 
@@ -109,25 +110,26 @@ class ListwiseModel:
 
     async def _fit(self, model: str, form: ListwiseFormat, query: str, passages: Sequence[Passage]) -> _Fitted:
         """Return the prompt with the most words per passage, alike for all, that fits; if need be of fewer passages."""
+        longest, shortest = self._options.passage_words, min(MIN_WORDS, self._options.passage_words)
+        # Documents of many megabytes are read once, and not by the thread that serves everyone.
+        whole = await asyncio.to_thread(ranking_texts, passages, longest)
         limits = [len(passages), form.max_passages, MAX_FIRST_TOKENS if self._options.first_token else None]
         most = min(limit for limit in limits if limit is not None)
         context_length = await self._engine.context_length(model)
 
         async def fits(num_passages: int, words: int) -> bool:
-            messages = form.messages(query, ranking_texts(passages[:num_passages], words).texts)
+            messages = form.messages(query, [first_words(text, words) for text in whole.texts[:num_passages]])
             room = context_length - await self._output_length(model, form, num_passages)
             return room > 0 and await self._engine.count_tokens(model, messages) <= room
 
-        words = await largest_that_fits(
-            self._options.passage_words, lambda words: fits(most, words), lower=min(MIN_WORDS, self._options.passage_words)
-        )
+        words = await largest_that_fits(longest, lambda words: fits(most, words), lower=shortest)
         num_read: int | None = most
         if words is None:
-            words = min(MIN_WORDS, self._options.passage_words)
+            words = shortest
             num_read = await largest_that_fits(most, lambda number: fits(number, words), lower=1)
         if num_read is None:
             raise PromptTooLongError(f"the question leaves no room for passages in the {context_length} tokens of {model}")
-        read = ranking_texts(passages[:num_read], words)
+        read = await asyncio.to_thread(ranking_texts, passages[:num_read], words)
         return _Fitted(form.messages(query, read.texts), read)
 
     async def _output_length(self, model: str, form: ListwiseFormat, num_passages: int) -> int:
