@@ -280,4 +280,4 @@ def _explain(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         known = [known_name for known_name, _, _ in setting_names()]
         return f"{name}: there is no such setting; known are {', '.join(known)}"
-    return f"{name}: {fault['msg']}"
+    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
