@@ -4,7 +4,7 @@ import itertools
 import string
 from collections.abc import Sequence
 
-from rag_server.errors import RerankError
+from rag_server.errors import EngineProtocolError, EngineRequestError, RerankError
 from rag_server.protocols import Engine
 from rerankers.listwise_format import ListwiseFormat
 from rerankers.permutation_constraint import PermutationConstraint
@@ -24,8 +24,7 @@ async def single_token_identifiers(engine: Engine, model: str) -> list[str]:
     They are found in one text of all of them and proven in a text of the chosen ones alone.
 
     Raises:
-        RerankError: There are fewer than 20, or the proof fails.
-        EngineRequestError: The engine does not tell its tokens.
+        RerankError: There are fewer than 20, the proof fails, or the engine does not tell its tokens.
     """
     letters = string.ascii_uppercase
     candidates = [*letters, *map("".join, itertools.product(letters, repeat=2))]
@@ -45,8 +44,8 @@ async def output_tokens(engine: Engine, model: str, form: ListwiseFormat, num_pa
     """Return how the model writes each candidate, first and after another one, for rankings of all candidates.
 
     Raises:
-        RerankError: The tokens of one candidate run into those of the next, so that they cannot be told apart.
-        EngineRequestError: The engine does not tell its tokens.
+        RerankError: The tokens of one candidate run into those of the next, so that they cannot be told apart, or the engine
+            does not tell its tokens.
     """
     tokens = await _tokens_after(engine, model, "".join(form.separated(index) for index in range(num_passages)))
     separator = form.separator
@@ -58,17 +57,27 @@ async def output_tokens(engine: Engine, model: str, form: ListwiseFormat, num_pa
     later = tuple(tuple(token for token, _ in piece) for piece in pieces)
     if separator is None:
         return PermutationConstraint(later, later, num_passages)
-    bracket = await engine.tokenize(model, "[")
+    bracket = await _tokenize(engine, model, "[")
     return PermutationConstraint(tuple(_as_first(piece, bracket) for piece in pieces), later, num_passages)
 
 
 async def _tokens_after(engine: Engine, model: str, text: str) -> list[Token]:
     """Return the tokens of a text that follows another."""
-    before = await engine.tokenize(model, _BEFORE)
-    tokens = await engine.tokenize(model, _BEFORE + text)
+    before = await _tokenize(engine, model, _BEFORE)
+    tokens = await _tokenize(engine, model, _BEFORE + text)
     if tokens[: len(before)] != before:
         raise RerankError(f"the tokenizer of {model} joins identifiers with the text before them")
     return tokens[len(before) :]
+
+
+async def _tokenize(engine: Engine, model: str, text: str) -> list[Token]:
+    try:
+        return await engine.tokenize(model, text)
+    except (EngineRequestError, EngineProtocolError) as error:
+        raise RerankError(
+            f"the engine does not tell the tokens of {model} at /tokenize ({error}), which vLLM does; without it, set "
+            "RAG_RERANK__FORMAT=paper and RAG_RERANK__DECODING=structured or free"
+        ) from error
 
 
 def _words(tokens: Sequence[Token]) -> list[list[Token]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rag_server.config import DecodingKind, ListwiseFormatKind
-from rag_server.errors import EngineProtocolError, EngineRequestError, PromptTooLongError, RerankError
+from rag_server.errors import PromptTooLongError, RerankError
 from rag_server.fitting import largest_that_fits
 from rag_server.protocols import Engine, Json
 from rag_server.types import Passage, RankingReport
@@ -149,7 +149,7 @@ class ListwiseModel:
         if model not in self._tokens or (known is not None and len(known.later) < num_passages):
             try:
                 known = await output_tokens(self._engine, model, form, num_passages)
-            except (EngineRequestError, EngineProtocolError, RerankError):
+            except RerankError:
                 if self._options.decoding == "permutation" or self._options.first_token:
                     raise
                 known = None

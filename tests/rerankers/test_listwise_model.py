@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rag_server.errors import PromptTooLongError, RerankError
+from rag_server.errors import EngineRequestError, PromptTooLongError, RerankError
 from rag_server.types import Passage
 from rerankers.listwise_model import ListwiseModel, ListwiseOptions
 from rerankers.permutation_constraint import REQUEST_FIELD, decode
@@ -212,3 +212,23 @@ async def test_tokenizer_that_cannot_write_identifiers_is_named(passages: Make) 
     with pytest.raises(RerankError, match="RAG_RERANK__DECODING=structured or free"):
         await model(engine, decoding="permutation").rank("q", passages(texts(2)))
     assert (await model(engine).rank("q", passages(texts(2)))).positions == (1, 0)
+
+
+async def test_engine_without_a_tokenizer_ranks_in_the_paper_s_format_only(passages: Make) -> None:
+    """Where there is no /tokenize, free decoding works with an assumed length; what needs tokens names the remedy."""
+    engine = TokenizerEngine(TOKENIZER, lambda _: "[2] > [1]")
+
+    async def refuse(model: str, text: str) -> list[tuple[int, str]]:
+        raise EngineRequestError(404, {"error": {"message": "Not Found"}})
+
+    async def count_tokens(model: str, messages: Any) -> int:
+        return len(messages[-1]["content"]) // 2
+
+    engine.tokenize = refuse
+    engine.count_tokens = count_tokens
+
+    assert (await model(engine).rank("q", passages(texts(2)))).positions == (1, 0)
+    assert engine.sent[0]["max_tokens"] == 12
+    for options in ({"format": "compact"}, {"decoding": "permutation"}):
+        with pytest.raises(RerankError, match="RAG_RERANK__FORMAT=paper"):
+            await model(engine, **options).rank("q", passages(texts(2)))
