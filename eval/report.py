@@ -134,7 +134,7 @@ def _draw(path: Path, plot: Plot) -> None:
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     axes.grid(visible=True, axis="y", alpha=0.3)
     if len(plot.series) > 1:
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=len(plot.series) if len(plot.series) < 4 else 3)
     figure.savefig(path, dpi=DPI)
 
 
