@@ -45,7 +45,14 @@ def two_pids(log: Path) -> list[int] | None:
 
 
 def all_gone(pids: list[int]) -> bool:
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+    return all(map(is_gone, pids))
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_stop_ends_the_whole_tree(tmp_path: Path, stubborn: list[str]) -> None:
