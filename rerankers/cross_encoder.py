@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from rag_server.errors import ConfigError, RerankError
 from rag_server.types import Passage, Ranking, RankingReport
+from rerankers.passage_text import ranking_texts
 from rerankers.permutation import in_order
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 BATCH_SIZE = 32
+# For models that do not say how much they read.
+MAX_WORDS = 8192
 
 
 class CrossEncoderReranker:
@@ -29,19 +32,24 @@ class CrossEncoderReranker:
             ConfigError: It cannot be loaded, or gives more than one score.
         """
         self._model = _load(Path(folder).expanduser(), device)
+        self._max_words = min(self._model.max_seq_length or MAX_WORDS, MAX_WORDS)
 
     async def rerank(self, query: str, passages: Sequence[Passage]) -> Ranking:
         """Return the passages by falling score, which replaces the first stage's; equal scores keep their order."""
         if not passages:
             return Ranking(())
         started = time.perf_counter()
-        scores = await asyncio.to_thread(self._scores, query, passages)
+        # A word is a token or more, so that no more words than the model reads tokens need be looked at.
+        read = await asyncio.to_thread(ranking_texts, passages, self._max_words)
+        scores = await asyncio.to_thread(self._scores, query, read.texts)
         scored = [replace(passage, score=score) for passage, score in zip(passages, scores, strict=True)]
         order = sorted(range(len(scored)), key=lambda index: (-scores[index], index))
-        return Ranking(in_order(scored, order), RankingReport(calls=1, seconds=time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        report = RankingReport(calls=1, seconds=seconds, words=read.words, words_cut=read.words_cut)
+        return Ranking(in_order(scored, order), report)
 
-    def _scores(self, query: str, passages: Sequence[Passage]) -> list[float]:
-        pairs = [(query, f"{passage.title} {passage.text}".strip()) for passage in passages]
+    def _scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        pairs = [(query, text) for text in texts]
         # It sorts by length itself, so that a batch is padded little, and cuts what the model does not read.
         scores = [float(score) for score in self._model.predict(pairs, batch_size=BATCH_SIZE, show_progress_bar=False)]
         if not all(map(math.isfinite, scores)):
