@@ -111,7 +111,7 @@ class ListwiseModel:
     async def _fit(self, model: str, form: ListwiseFormat, query: str, passages: Sequence[Passage]) -> _Fitted:
         """Return the prompt with the most words per passage, alike for all, that fits; if need be of fewer passages."""
         longest, shortest = self._options.passage_words, min(MIN_WORDS, self._options.passage_words)
-        # Documents of many megabytes are read once, and not by the thread that serves everyone.
+        # Documents of many megabytes are not read for each length that is tried, nor by the thread that serves everyone.
         whole = await asyncio.to_thread(ranking_texts, passages, longest)
         limits = [len(passages), form.max_passages, MAX_FIRST_TOKENS if self._options.first_token else None]
         most = min(limit for limit in limits if limit is not None)
@@ -129,7 +129,9 @@ class ListwiseModel:
             num_read = await largest_that_fits(most, lambda number: fits(number, words), lower=1)
         if num_read is None:
             raise PromptTooLongError(f"the question leaves no room for passages in the {context_length} tokens of {model}")
-        read = await asyncio.to_thread(ranking_texts, passages[:num_read], words)
+        read = whole
+        if (num_read, words) != (len(passages), longest):
+            read = await asyncio.to_thread(ranking_texts, passages[:num_read], words)
         return _Fitted(form.messages(query, read.texts), read)
 
     async def _output_length(self, model: str, form: ListwiseFormat, num_passages: int) -> int:
