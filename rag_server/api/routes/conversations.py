@@ -1,0 +1,5 @@
+"""Conversations and their items."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,5 @@
+"""POST /v1/embeddings."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,5 @@
+"""Uploads in parts: create, add parts, complete, cancel."""
+
+from fastapi import APIRouter
+
+router = APIRouter()
