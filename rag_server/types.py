@@ -158,35 +158,15 @@ class Upload:
     created_at: int
 
 
-# What a key may be used for: asking (answers, searches, embeddings, rankings), reading stored objects, changing them.
-Scope = Literal["ask", "read", "write"]
-
-
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What lets a program in; the secret itself is not kept. `scopes` None is all of them, `expires_at` None is never.
-
-    `limits` overrides the settings' limits for this key, by their names in LimitsSettings.
-    """
+    """What lets a program in; the secret itself is not kept."""
 
     id: str
     name: str
     access: Access
     created_at: int
     revoked_at: int | None
-    expires_at: int | None = None
-    scopes: frozenset[Scope] | None = None
-    limits: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A stretch of a list: `limit` objects after the one with the id `after`, or before the one with the id `before`."""
-
-    limit: int = 20
-    order: Literal["asc", "desc"] = "desc"
-    after: str | None = None
-    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

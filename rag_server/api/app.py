@@ -11,23 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rag_server import __version__
 from rag_server.api.errors import UnexpectedErrors, install_error_handlers
-from rag_server.api.routes import (
-    chat,
-    completions,
-    conversations,
-    embeddings,
-    file_batches,
-    files,
-    health,
-    models,
-    passages,
-    rerank,
-    responses,
-    stored_completions,
-    uploads,
-    vector_store_files,
-    vector_stores,
-)
+from rag_server.api.routes import chat, files, health, models, passages, rerank, vector_store_files, vector_stores
 from rag_server.observability import REQUESTS
 from rag_server.services import Services
 
@@ -40,24 +24,6 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-
-ROUTE_GROUPS = (
-    health,
-    models,
-    chat,
-    stored_completions,
-    completions,
-    embeddings,
-    responses,
-    conversations,
-    files,
-    uploads,
-    vector_stores,
-    vector_store_files,
-    file_batches,
-    passages,
-    rerank,
-)
 
 # Work that begins once the server runs, such as indexing a first collection.
 Background = Callable[[Services], Awaitable[None]]
@@ -76,7 +42,7 @@ def create_app(services: Services, *, with_engine: bool = True, background: Back
     app.add_middleware(_CountAndSecure)
     app.add_middleware(UnexpectedErrors)
     install_error_handlers(app)
-    for module in ROUTE_GROUPS:
+    for module in (health, models, chat, files, vector_stores, vector_store_files, passages, rerank):
         app.include_router(module.router)
     app.mount("/ui", StaticFiles(directory=UI_FOLDER), name="ui")
     app.add_api_route("/", _page, include_in_schema=False)

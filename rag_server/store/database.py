@@ -14,7 +14,7 @@ from rag_server.store.commit_count import CommitCount
 from rag_server.store.schema import facts, metadata
 
 BUSY_TIMEOUT_MS = 30_000
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 2
 # Any constant that no other program on the server uses.
 POSTGRESQL_WRITE_LOCK = 0x7261675F
 # Structure is checked at every start up to this size; `rag-server doctor` checks larger ones.

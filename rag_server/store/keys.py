@@ -92,13 +92,4 @@ def _hash(secret: str) -> str:
 
 def _key(row: Row[Any]) -> ApiKey:
     principals = None if row.principals is None else frozenset(row.principals)
-    return ApiKey(
-        id=row.id,
-        name=row.name,
-        access=Access(row.tenant, principals),
-        created_at=row.created_at,
-        revoked_at=row.revoked_at,
-        expires_at=row.expires_at,
-        scopes=None if row.scopes is None else frozenset(row.scopes),
-        limits=row.limits or {},
-    )
+    return ApiKey(row.id, row.name, Access(row.tenant, principals), row.created_at, row.revoked_at)

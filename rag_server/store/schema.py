@@ -215,11 +215,5 @@ keys = Table(
     Column("principals", JSON(none_as_null=True)),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
-    # NULL: never.
-    Column("expires_at", BigInteger),
-    # NULL: everything.
-    Column("scopes", JSON(none_as_null=True)),
-    # What replaces the settings' limits, by name; NULL: nothing.
-    Column("limits", JSON(none_as_null=True)),
     Column("checksum", BigInteger, nullable=False, default=0),
 )

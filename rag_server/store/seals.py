@@ -26,18 +26,7 @@ SEALED: Mapping[Table, tuple[str, ...]] = {
         "chunking",
     ),
     schema.documents: ("vector_store_id", "file_key", "document_id", "title", "text", "attributes"),
-    schema.keys: (
-        "id",
-        "name",
-        "secret_hash",
-        "tenant",
-        "principals",
-        "created_at",
-        "revoked_at",
-        "expires_at",
-        "scopes",
-        "limits",
-    ),
+    schema.keys: ("id", "name", "secret_hash", "tenant", "principals", "created_at", "revoked_at"),
 }
 
 

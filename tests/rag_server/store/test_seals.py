@@ -71,9 +71,6 @@ SEALED_DAMAGE = {
         "principals": """'["bob"]'""",
         "created_at": "created_at + 1",
         "revoked_at": "NULL",
-        "expires_at": "1",
-        "scopes": """'["read"]'""",
-        "limits": """'{"a": 1}'""",
     },
 }
 CHECKED_DAMAGE = {

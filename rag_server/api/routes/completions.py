@@ -1,5 +1,0 @@
-"""POST /v1/completions."""
-
-from fastapi import APIRouter
-
-router = APIRouter()

@@ -1,5 +1,0 @@
-"""Conversations and their items."""
-
-from fastapi import APIRouter
-
-router = APIRouter()

@@ -1,5 +1,0 @@
-"""POST /v1/embeddings."""
-
-from fastapi import APIRouter
-
-router = APIRouter()

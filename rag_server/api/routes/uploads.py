@@ -1,5 +1,0 @@
-"""Uploads in parts: create, add parts, complete, cancel."""
-
-from fastapi import APIRouter
-
-router = APIRouter()
