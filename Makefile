@@ -6,6 +6,8 @@ EXTRA ?= cpu
 BIN := .venv/bin
 INSTALLED := .venv/.installed-$(EXTRA)
 INSTALLED_DEV := .venv/.installed-dev
+CLIENTS := .venv-clients
+INSTALLED_CLIENTS := $(CLIENTS)/.installed
 HOST ?= 127.0.0.1
 PORT ?= 8000
 export HF_HUB_OFFLINE = 1
@@ -26,7 +28,7 @@ serve: $(INSTALLED) ## Start the server with this project's docs/ as a first col
 
 .PHONY: test
 test: $(INSTALLED_DEV) ## Run the tests, also against a real vLLM
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .PHONY: lint
 lint: $(INSTALLED_DEV) ## Check style and layers
@@ -48,6 +50,18 @@ bench: $(INSTALLED_DEV) ## Measure speed and memory of the server and of indexin
 	$(BIN)/python -m eval.bench_server
 	$(BIN)/python -m eval.bench_index
 
+.PHONY: conformance
+conformance: $(INSTALLED_DEV) ## Compare the API with OpenAI's description, property by property (needs RAG_EVAL_DATA; a minute)
+	$(BIN)/python -m eval.run_conformance
+
+.PHONY: fuzz
+fuzz: $(INSTALLED_DEV) ## Send thousands of generated requests to a server of its own (about 15 minutes)
+	$(BIN)/python -m eval.run_fuzz
+
+.PHONY: bench-api
+bench-api: $(INSTALLED_DEV) ## Measure the API beside a bare proxy, overloaded, and with 1,000 streams (about 2 minutes)
+	$(BIN)/python -m eval.bench_api
+
 .PHONY: eval
 eval: $(INSTALLED_DEV) ## Measure retrieval, ranking and answers on small sets (needs RAG_EVAL_DATA; about 20 minutes)
 	$(BIN)/python -m eval.run_retrieval --dataset cranfield --index
@@ -68,6 +82,9 @@ eval-full: $(INSTALLED_DEV) ## Measure everything, rerankers by language models 
 	for set in xquad-en clapnq hotpotqa 2wikimultihopqa rgb-en_fact litm-20docs; do \
 		$(BIN)/python -m eval.run_qa --dataset $$set --questions 100 || exit 1; done
 	$(BIN)/python -m eval.run_position --questions 100
+	$(BIN)/python -m eval.run_rewriting --questions 260
+	$(BIN)/python -m eval.run_injection --questions 100
+	$(BIN)/python -m eval.run_semantic_cache
 	$(BIN)/python -m eval.run_latency --data $(RAG_EVAL_DATA)/msmarco-dl19
 
 .PHONY: crash-test
@@ -80,7 +97,7 @@ lock: ## Resolve the dependencies again and write requirements/*.lock
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
+	rm -rf .venv $(CLIENTS) tests/clients/node/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rag-server needs Python 3.11 or newer; name one with make PYTHON=...")'
@@ -97,4 +114,14 @@ $(INSTALLED): requirements/$(EXTRA).lock pyproject.toml | .venv/.made
 
 $(INSTALLED_DEV): requirements/dev.lock $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/dev.lock
+	touch $@
+
+# The clients pin other versions than the server; Node comes from PyPI too.
+$(INSTALLED_CLIENTS): requirements/clients.lock requirements/clients-openai-2.lock tests/clients/node/package-lock.json
+	test -d $(CLIENTS) || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements/clients.lock
+	rm -rf $(CLIENTS)/openai-2
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --target $(CLIENTS)/openai-2 \
+		-r requirements/clients-openai-2.lock
+	cd tests/clients/node && PATH="$(abspath $(CLIENTS))/bin:$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
 	touch $@

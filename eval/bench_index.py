@@ -67,6 +67,7 @@ class RecordingEmbedder:
         self.model_id, self.location = inner.model_id, inner.location
         self.dimension, self.max_tokens = inner.dimension, inner.max_tokens
         self.embed_queries, self.token_spans = inner.embed_queries, inner.token_spans
+        self.decode, self.shortens_to = inner.decode, inner.shortens_to
         self.passages: list[str] = []
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:

@@ -9,13 +9,13 @@ RAG (arXiv 2410.05983). An answer is right if one of the question's answers stan
 import argparse
 import asyncio
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
+from eval.command import run_command
 from eval.engine import engine_of
 from eval.qa.arguments import add_asking_arguments, at_least_one
 from eval.qa.datasets import QaDataset, QaQuestion, load_lost_in_the_middle, sample_questions
@@ -28,7 +28,6 @@ from eval.ranking.datasets import evaluation_folder
 from eval.report import Plot, Series, Table, as_text, write_report
 from eval.significance import Interval, mcnemar_p_value, wilson_interval
 from rag_server.config import Settings, load_settings
-from rag_server.errors import RagServerError
 
 NOTES = (
     "Accuracy: the share of questions with one of their answers in what was said; failed ones are wrong (Wilson, 95%).",
@@ -235,12 +234,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 if a question failed."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        return 0 if run(_parser().parse_args(given), f"python -m eval.run_position {shlex.join(given)}") else 1
-    except RagServerError as error:
-        print(f"run_position: {error}", file=sys.stderr)
-        return 1
+    return run_command("run_position", _parser(), run, arguments)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ With --predictions it grades a file of answers instead: JSON Lines with `id` and
 import argparse
 import asyncio
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from eval.command import run_command
 from eval.engine import engine_of
 from eval.qa.arguments import add_asking_arguments, at_least_one
 from eval.qa.datasets import QA_DATASETS, QaQuestion, given_contexts, load_questions, sample_questions
@@ -24,7 +24,6 @@ from eval.qa.predictions import Prediction, read_predictions, write_predictions
 from eval.report import Cell, Table, as_text, write_report
 from eval.significance import wilson_interval
 from rag_server.config import ReorderKind, Settings, load_settings
-from rag_server.errors import RagServerError
 
 NOTES = (
     "Exact match, token F1 and substring match: mean over the answerable questions; a failed question scores 0.",
@@ -170,12 +169,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 1 if a question failed."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        return 0 if run(_parser().parse_args(given), f"python -m eval.run_qa {shlex.join(given)}") else 1
-    except RagServerError as error:
-        print(f"run_qa: {error}", file=sys.stderr)
-        return 1
+    return run_command("run_qa", _parser(), run, arguments)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from rag_server.errors import ConfigError, EmbeddingMismatchError
+from rag_server.errors import ConfigError, EmbeddingModelGoneError
 from rag_server.protocols import Embedder
 from rag_server.types import VectorStore
 
@@ -21,7 +21,7 @@ class StoreEmbedders:
         """Return the model that the vector store's vectors come from.
 
         Raises:
-            EmbeddingMismatchError: It is not where it was, or it is another one now.
+            EmbeddingModelGoneError: It is not where it was, or it is another one now.
         """
         with self._lock:
             found = self._by_id.get(vector_store.embedding_model)
@@ -37,7 +37,7 @@ class StoreEmbedders:
         try:
             found = self._load(vector_store.embedding_location)
         except ConfigError as error:
-            raise EmbeddingMismatchError(f"{named}, which cannot be loaded ({error}); {remedy}") from error
+            raise EmbeddingModelGoneError(f"{named}, which cannot be loaded ({error}); {remedy}") from error
         if (found.model_id, found.dimension) != (vector_store.embedding_model, vector_store.dimension):
-            raise EmbeddingMismatchError(f"{named}, but {where} is {found.model_id} now; {remedy}")
+            raise EmbeddingModelGoneError(f"{named}, but {where} is {found.model_id} now; {remedy}")
         return found

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
-from rag_server.errors import ConfigError, MissingExtraError
+from rag_server.errors import ConfigError, InvalidRequestError, MissingExtraError
 from rag_server.types import Vectors
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class SentenceEmbedder:
         self.location = None if model is None else str(folder.resolve())
         self.model_id = PACKAGED_MODEL if model is None else f"{folder.resolve().name}@{_fingerprint(folder)}"
         self._model = _load(folder, device)
+        self._matryoshka_dimensions = _matryoshka_dimensions(folder)
         self._tokenizer = Tokenizer.from_file(str(_tokenizer_file(folder)))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -66,6 +68,24 @@ class SentenceEmbedder:
         """Return the character span of every token of `text`, in order, special tokens left out."""
         return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens of the model's own vocabulary, special tokens left out.
+
+        Raises:
+            InvalidRequestError: An id is not in the vocabulary.
+        """
+        size = self._tokenizer.get_vocab_size()
+        for token_id in token_ids:
+            if not 0 <= token_id < size:
+                raise InvalidRequestError(f"{token_id} is none of the {size} token ids of {self.model_id}")
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def shortens_to(self, dimension: int) -> bool:
+        """Return whether the first `dimension` columns are vectors as well, by what config.json says, as vLLM reads it."""
+        if self._matryoshka_dimensions is None:
+            return False
+        return 0 < dimension <= self.dimension and dimension in (self._matryoshka_dimensions or [dimension])
+
     def _unit_rows(self, encoded: object) -> Vectors:
         rows = np.asarray(encoded, dtype=np.float32).reshape(-1, self.dimension)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -85,6 +105,16 @@ def packaged_folder() -> Path:
             "the packaged embedding model is not installed: run `make install`, or set RAG_EMBEDDER__MODEL to a model folder"
         )
     return Path(spec.origin).parent / "model"
+
+
+def _matryoshka_dimensions(folder: Path) -> list[int] | None:
+    """Return the dimensions to which vectors may be cut, empty for any, None for none."""
+    path = next((path for path in (folder / "config.json", folder / "0_Transformer" / "config.json") if path.is_file()), None)
+    config = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    dimensions = config.get("matryoshka_dimensions")
+    if dimensions:
+        return [int(dimension) for dimension in dimensions]
+    return [] if config.get("is_matryoshka") is True else None
 
 
 def _fingerprint(folder: Path) -> str:

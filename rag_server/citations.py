@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rag_server.types import Citation, Passage
+from rag_server.untrusted_text import visible
 
 Span = tuple[int, int]
 SegmentSentences = Callable[[str], list[Span]]
@@ -126,7 +127,8 @@ def _rarity(texts: Sequence[frozenset[str]]) -> Callable[[str], float]:
 
 
 def _words(text: str) -> list[str]:
-    return [word.casefold() for word in WORD.findall(text)]
+    # As the engine was given it, which has no characters that cannot be seen; a quote is cut from the stored text.
+    return [word.casefold() for word in WORD.findall(visible(text))]
 
 
 def _trimmed(text: str, start: int, end: int) -> Span:

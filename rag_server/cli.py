@@ -136,12 +136,22 @@ def create_key(
     principal: Annotated[
         list[str] | None, typer.Option(help="Open only unrestricted files and those for this principal; may be repeated.")
     ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it is for: `ask` (answers, searches), `read` (lists, files), `write`; may be repeated."),
+    ] = None,
+    expires: Annotated[str | None, typer.Option(metavar="DURATION", help="For how long it is valid: 30d, 12h or 15m.")] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="A limit for this key, such as requests_per_minute=60; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an API key and print it, once. From then on every request needs one."""
     from rag_server.commands import managing_keys
 
-    managing_keys.create_key(load_settings(), name=name, tenant=tenant, principals=principal or [], as_json=as_json)
+    options = managing_keys.KeyOptions(tenant, principal or [], scope or [], expires, limit or [])
+    managing_keys.create_key(load_settings(), name=name, options=options, as_json=as_json)
 
 
 @keys.command("list")

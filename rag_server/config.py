@@ -23,6 +23,8 @@ RerankKind = Literal["none", "cross_encoder", "full_ranking", "sliding_window", 
 ListwiseFormatKind = Literal["paper", "compact"]
 DecodingKind = Literal["permutation", "structured", "free"]
 ReorderKind = Literal["none", "sides", "reverse"]
+RewriteKind = Literal["none", "engine"]
+AnswerCacheKind = Literal["off", "exact", "semantic"]
 
 
 class _Section(BaseModel):
@@ -110,6 +112,62 @@ class AuthSettings(_Section):
     )
 
 
+class LimitsSettings(_Section):
+    """What a request and an API key may take."""
+
+    max_body_bytes: int = Field(
+        32 * 1024**2, ge=1024, description="Largest JSON body of a request, in bytes; files have limits of their own."
+    )
+    requests_per_minute: int | None = Field(None, ge=1, description="Requests of an API key per minute. Unset: no limit.")
+    tokens_per_minute: int | None = Field(
+        None, ge=1, description="Tokens of prompts and answers of an API key per minute. Unset: no limit."
+    )
+    tokens_per_day: int | None = Field(
+        None, ge=1, description="Tokens of prompts and answers of an API key per day (UTC). Unset: no limit."
+    )
+    upload_bytes_per_day: int | None = Field(
+        None, ge=1, description="Bytes that an API key uploads per day (UTC). Unset: no limit."
+    )
+    generate_running: int = Field(
+        256, ge=1, description="Answers of the language model (chat, completions, responses) that run at once."
+    )
+    generate_waiting: int = Field(256, ge=0, description="Answers that wait for one of these places; more get 503.")
+    search_running: int = Field(32, ge=1, description="Searches, rankings and embeddings that run at once.")
+    search_waiting: int = Field(128, ge=0, description="Searches, rankings and embeddings that wait; more get 503.")
+    upload_running: int = Field(8, ge=1, description="Uploads of files and parts that run at once.")
+    upload_waiting: int = Field(64, ge=0, description="Uploads that wait; more get 503.")
+    max_wait_s: float = Field(10.0, gt=0, description="Seconds that a request waits for its place before it gets 503.")
+    deadline_s: float | None = Field(
+        None, gt=0, description="Seconds that an answer or a search may take, with all of its parts. Unset: no limit."
+    )
+    shutdown_grace_s: float = Field(
+        30.0, ge=0, description="Seconds that running requests get when the server is asked to end."
+    )
+
+
+class TracingSettings(_Section):
+    """Where traces go."""
+
+    endpoint: str | None = Field(
+        None,
+        description="Traces go to this OpenTelemetry collector, such as http://localhost:4318 (OTLP over HTTP). "
+        "Unset: as OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere.",
+    )
+
+
+class RewriteSettings(_Section):
+    """Making follow-up questions searchable."""
+
+    kind: RewriteKind | None = Field(
+        None,
+        description="Whether the engine turns a follow-up question into one that can be searched for by itself. "
+        "Unset: engine, or none for the packaged model.",
+    )
+    deadline_s: float = Field(
+        5.0, gt=0, description="Seconds after which the question is searched for as it was asked; the answer says so."
+    )
+
+
 class RetrieveSettings(_Section):
     """Finding candidates."""
 
@@ -190,6 +248,20 @@ class PromptSettings(_Section):
     answer_tokens: int = Field(512, ge=1, description="Tokens kept free for the answer when a request sets no max_tokens.")
 
 
+class CacheSettings(_Section):
+    """What is remembered of answers."""
+
+    answers: AnswerCacheKind = Field(
+        "exact",
+        description="Which answers from vector stores are remembered, of requests with temperature 0: exact (the same request "
+        "again), semantic (also one whose question is nearly the same), or off.",
+    )
+    answer_ttl_s: int = Field(3600, ge=1, description="Seconds for which an answer is remembered.")
+    semantic_threshold: float = Field(
+        0.97, gt=0, le=1, description="Cosine of two questions' vectors from which on they count as the same."
+    )
+
+
 class Settings(_Section):
     """Everything that can be set. Defaults run on a laptop."""
 
@@ -202,11 +274,15 @@ class Settings(_Section):
     embedder: EmbedderSettings = EmbedderSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     index: IndexSettings = IndexSettings()
+    rewrite: RewriteSettings = RewriteSettings()
     retrieve: RetrieveSettings = RetrieveSettings()
     rerank: RerankSettings = RerankSettings()
     reorder: ReorderSettings = ReorderSettings()
     prompt: PromptSettings = PromptSettings()
+    cache: CacheSettings = CacheSettings()
     auth: AuthSettings = AuthSettings()
+    limits: LimitsSettings = LimitsSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:

@@ -31,6 +31,21 @@ class InvalidRequestError(RagServerError):
         self.param = param
 
 
+class InvalidJsonError(InvalidRequestError):
+    """The body is no JSON, or JSON that cannot be stored or sent on."""
+
+    code = "invalid_json"
+
+
+class FetchError(InvalidRequestError):
+    """A URL is not fetched, or what it leads to cannot be; the message says why."""
+
+    code = "url_not_fetched"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "url")
+
+
 class InvalidAttributeError(InvalidRequestError):
     """An attribute is of no type that can be stored or compared; the message names it."""
 
@@ -55,10 +70,28 @@ class ForbiddenError(RagServerError):
     code = "forbidden"
 
 
+class InsufficientScopeError(ForbiddenError):
+    """The API key is valid, but was not made for this kind of request."""
+
+    code = "insufficient_scope"
+
+
 class PayloadTooLargeError(RagServerError):
     """The upload is larger than this server takes."""
 
     code = "payload_too_large"
+
+
+class UnsupportedEncodingError(RagServerError):
+    """The body is compressed; this server takes it as it is."""
+
+    code = "unsupported_content_encoding"
+
+
+class RequestTimeoutError(RagServerError):
+    """The body did not arrive in time."""
+
+    code = "request_timeout"
 
 
 class CancelledByUserError(RagServerError):
@@ -73,10 +106,28 @@ class NotFoundError(RagServerError):
     code = "not_found"
 
 
+class ExpiredError(InvalidRequestError):
+    """The vector store was not used for longer than its `expires_after` allows; nothing is searched or put into it any more."""
+
+    code = "expired"
+
+
 class ModelNotFoundError(NotFoundError):
     """No model of that name is served."""
 
     code = "model_not_found"
+
+
+class PreviousResponseNotFoundError(InvalidRequestError):
+    """The response that a request wants to go on from does not exist (any more)."""
+
+    code = "previous_response_not_found"
+
+
+class UnsupportedToolError(InvalidRequestError):
+    """The request names a hosted tool that this server cannot run."""
+
+    code = "unsupported_tool"
 
 
 class PromptTooLongError(InvalidRequestError):
@@ -101,6 +152,10 @@ class EmbeddingMismatchError(RagServerError):
     """A vector store was built with another embedding model than the configured one."""
 
     code = "embedding_mismatch"
+
+
+class EmbeddingModelGoneError(EmbeddingMismatchError):
+    """The model that a vector store was built with is not where it was, or is another one now."""
 
 
 class DimensionMismatchError(RagServerError):
@@ -132,16 +187,51 @@ class EngineUnavailableError(RagServerError):
 
 
 class EngineRequestError(RagServerError):
-    """The engine refused the request; `status` and `body` are its own answer, handed on to the client."""
+    """The engine refused the request; `status` and `body` are its own answer, handed on to the client.
+
+    `retry_after_s` is set where it says that it has too much to do.
+    """
 
     code = "engine_refused"
 
-    def __init__(self, status: int, body: Any) -> None:
+    def __init__(self, status: int, body: Any, retry_after_s: float | None = None) -> None:
         error = body.get("error") if isinstance(body, dict) else None
         reason = error.get("message") if isinstance(error, dict) else None
         super().__init__(f"the engine answered {status}" + (f": {reason}" if reason else ""))
         self.status = status
         self.body = body
+        self.retry_after_s = retry_after_s
+
+
+class RateLimitedError(RagServerError):
+    """The API key has used up what it may use for now; try again after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float, code: str = "rate_limit_exceeded") -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.code = code
+
+
+class OverloadedError(RagServerError):
+    """More is asked of this server than it can carry; try again after `retry_after_s` seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ShuttingDownError(OverloadedError):
+    """The server is about to end; another one, or the next one here, answers."""
+
+    code = "shutting_down"
+
+
+class DeadlineExceededError(RagServerError):
+    """The time that the request may take was over before it was answered."""
+
+    code = "deadline_exceeded"
 
 
 class RerankError(RagServerError):

@@ -1,29 +1,51 @@
 """Builds the parts from the settings: the only file that names concrete classes, imported where they are needed."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from rag_server import __version__
+from rag_server.answer_cache import AnswerCache
 from rag_server.config import ReorderKind, RerankKind, RetrieveKind, Settings
 from rag_server.errors import EngineUnavailableError, StoreError
 from rag_server.pipeline import RagOptions, RagPipeline
-from rag_server.protocols import Cache, Embedder, Embedders, Engine, Indexes, ListwiseScorer, Reranker, Retriever
+from rag_server.protocols import (
+    Cache,
+    Embedder,
+    Embedders,
+    Engine,
+    Indexes,
+    Json,
+    ListwiseScorer,
+    QueryVectors,
+    Reranker,
+    Retriever,
+)
+from rag_server.rewriting import QueryRewriter
+from rag_server.spans import Tracer
+from rag_server.store.chat_completions import ChatCompletions
+from rag_server.store.conversations import Conversations
 from rag_server.store.database import Database
 from rag_server.store.documents import Documents
+from rag_server.store.file_batches import FileBatches
 from rag_server.store.files import Files
 from rag_server.store.keys import Keys
 from rag_server.store.log import SqlChunkLog
 from rag_server.store.model_change import ModelChange
 from rag_server.store.reading import Passages
+from rag_server.store.responses import Responses
 from rag_server.store.selection import Selection
+from rag_server.store.upload_sessions import UploadSessions
 from rag_server.store.uploads import Uploads
 from rag_server.store.vector_stores import VectorStores
 from rag_server.types import Chunk
 
 if TYPE_CHECKING:
     from indexers.collection_indexes import CollectionIndexes
+    from rag_server.cache.rate_limiter import RateLimiter
     from rag_server.cache.redis_cache import RedisCache
     from rag_server.cache.valkey_process import ValkeyProcess
     from rag_server.engines.openai_http import OpenAIHttpEngine
@@ -44,6 +66,11 @@ class Store:
     files: Files
     documents: Documents
     uploads: Uploads
+    upload_sessions: UploadSessions
+    file_batches: FileBatches
+    chat_completions: ChatCompletions
+    responses: Responses
+    conversations: Conversations
     keys: Keys
     log: SqlChunkLog
     selection: Selection
@@ -69,6 +96,11 @@ def open_store(settings: Settings) -> Store:
         files=files,
         documents=Documents(database, files.owner),
         uploads=Uploads(database),
+        upload_sessions=UploadSessions(database),
+        file_batches=FileBatches(database),
+        chat_completions=ChatCompletions(database),
+        responses=Responses(database),
+        conversations=Conversations(database),
         keys=Keys(database),
         log=SqlChunkLog(database),
         selection=Selection(database),
@@ -153,19 +185,36 @@ def build_cache(settings: Settings) -> "tuple[RedisCache, ValkeyProcess | None]"
     return RedisCache(lambda: child.url), child
 
 
-def build_retriever(kind: RetrieveKind, embedders: Embedders, indexes: Indexes, selection: Selection) -> Retriever:
+def build_rate_limiter(settings: Settings, cache_child: "ValkeyProcess | None") -> "RateLimiter":
+    """Return what counts the use of API keys, in the server of the cache."""
+    from rag_server.cache.rate_limiter import RateLimiter
+
+    return RateLimiter(lambda: settings.redis.url if cache_child is None else cache_child.url)
+
+
+def build_tracer(settings: Settings, environ: Mapping[str, str] = os.environ) -> Tracer | None:
+    """Return what sends traces, None where nobody said where to."""
+    named = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} & set(environ)
+    if settings.tracing.endpoint is None and not named:
+        return None
+    from rag_server.tracing import build_tracer
+
+    return build_tracer(settings.tracing.endpoint)
+
+
+def build_retriever(kind: RetrieveKind, query_vectors: QueryVectors, indexes: Indexes, selection: Selection) -> Retriever:
     """Return the retriever of that kind."""
     if kind == "dense":
         from retrievers.dense import DenseRetriever
 
-        return DenseRetriever(embedders, indexes, selection)
+        return DenseRetriever(query_vectors, indexes, selection)
     if kind == "lexical":
         from retrievers.lexical import LexicalRetriever
 
         return LexicalRetriever(indexes, selection)
     from retrievers.hybrid import HybridRetriever
 
-    return HybridRetriever([build_retriever(part, embedders, indexes, selection) for part in ("dense", "lexical")])
+    return HybridRetriever([build_retriever(part, query_vectors, indexes, selection) for part in ("dense", "lexical")])
 
 
 def build_scorer_child(settings: Settings) -> "VllmProcess | None":
@@ -254,19 +303,22 @@ def build_pipeline(
     from rag_server.cache.keys import cache_key
     from rerankers.reorder import reorder
     from retrievers.cached import CachedRetriever
+    from retrievers.query_vectors import CachedQueryVectors
 
+    query_vectors = CachedQueryVectors(embedders, cache=cache, key=cache_key)
     kinds: tuple[RetrieveKind, ...] = ("dense", "lexical", "hybrid")
     retrievers = {
         kind: CachedRetriever(
-            build_retriever(kind, embedders, indexes, store.selection),
+            build_retriever(kind, query_vectors, indexes, store.selection),
             cache=cache,
             key=cache_key,
             log=store.log,
-            name=kind,
+            name=f"{kind} {settings.index.faiss} {__version__}",
         )
         for kind in kinds
     }
     return RagPipeline(
+        rewriter=QueryRewriter(engine, deadline_s=settings.rewrite.deadline_s),
         retrievers=retrievers,
         rerankers=rerankers,
         passages=store.passages,
@@ -274,7 +326,27 @@ def build_pipeline(
         engine=engine,
         sentences=sentence_spans,
         answer_tokens=settings.prompt.answer_tokens,
+        answers=AnswerCache(
+            settings.cache.answers,
+            cache=cache,
+            key=cache_key,
+            log=store.log,
+            query_vectors=query_vectors,
+            settings=_answering(settings),
+            ttl_s=settings.cache.answer_ttl_s,
+            threshold=settings.cache.semantic_threshold,
+        ),
     )
+
+
+def _answering(settings: Settings) -> Json:
+    """Return the settings that change answers and that no request can see."""
+    return {
+        "engine": [settings.engine.base_url, settings.engine.model],
+        "index": settings.index.faiss,
+        "rerank": settings.rerank.model_dump(mode="json"),
+        "answer_tokens": settings.prompt.answer_tokens,
+    }
 
 
 def default_options(settings: Settings) -> RagOptions:
@@ -285,6 +357,7 @@ def default_options(settings: Settings) -> RagOptions:
         rerank=settings.rerank.kind,
         reorder=settings.reorder.kind,
         num_passages=settings.prompt.num_passages or (3 if uses_packaged_model(settings) else 10),
+        rewrite=(settings.rewrite.kind or ("none" if uses_packaged_model(settings) else "engine")) == "engine",
     )
 
 

@@ -1,59 +1,27 @@
-"""The query flow: retrieve -> rerank -> reorder -> prompt -> engine -> citations."""
+"""The query flow: rewrite -> retrieve -> rerank -> reorder -> prompt -> engine -> citations."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
-from rag_server.answer import PassageUrl, annotations, citation_object, passage_object, ranking_object
+from rag_server.answer_cache import AnswerCache, AnswerKey
 from rag_server.citations import SegmentSentences, cite
+from rag_server.cited_answer import PreparedAnswer, SearchedQuery, cited_chunks, cited_completion, recalled, to_remember
 from rag_server.config import ReorderKind, RerankKind, RetrieveKind
+from rag_server.conversation import question_place
 from rag_server.errors import InvalidRequestError
 from rag_server.observability import CITATIONS, PASSAGES_DROPPED, StageTimer, count_ranking
+from rag_server.plain_answer import PlainAnswer, chunks_of, completion_of, wants_usage
 from rag_server.prompt import Place, Prompt, build_prompt, question_of
 from rag_server.protocols import Engine, Json, PassageStore, Reranker, Retriever
-from rag_server.types import Access, Citation, Filter, Passage, Query, Ranking, VectorStore
+from rag_server.rag_request import RagOptions, RagRequest
+from rag_server.rewriting import QueryRewriter, Rewritten, has_turns
+from rag_server.types import Citation, Hit, Passage, Query, Ranking
 
-
-@dataclass(frozen=True, slots=True)
-class RagOptions:
-    """How passages are found and placed: the settings, or what a request says instead."""
-
-    retrieve: RetrieveKind
-    num_candidates: int
-    rerank: RerankKind
-    reorder: ReorderKind
-    num_passages: int
-
-
-@dataclass(frozen=True, slots=True)
-class RagRequest:
-    """A chat request to be answered from vector stores.
-
-    `body` goes to the engine with only its model and messages replaced; `model_name` is what the client asked for and is
-    named in the answer; `engine_model` None means the engine's default.
-    """
-
-    body: Json
-    model_name: str
-    engine_model: str | None
-    vector_stores: tuple[VectorStore, ...]
-    options: RagOptions
-    passage_url: PassageUrl
-    access: Access
-    filter: Filter | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedAnswer:
-    """A request whose passages are found and whose prompt is built; only the engine's part is missing."""
-
-    request: RagRequest
-    ranking: Ranking
-    prompt: Prompt
-    engine_body: Json
-    timer: StageTimer = field(default_factory=StageTimer)
+# What whoever asks needs, in one place.
+__all__ = ["PreparedAnswer", "RagOptions", "RagPipeline", "RagRequest"]
 
 
 class RagPipeline:
@@ -62,6 +30,7 @@ class RagPipeline:
     def __init__(
         self,
         *,
+        rewriter: QueryRewriter,
         retrievers: Mapping[RetrieveKind, Retriever],
         rerankers: Mapping[RerankKind, Reranker],
         passages: PassageStore,
@@ -69,7 +38,10 @@ class RagPipeline:
         engine: Engine,
         sentences: SegmentSentences,
         answer_tokens: int,
+        answers: AnswerCache | None = None,
     ) -> None:
+        """Take the parts; without `answers` none is remembered."""
+        self._rewriter = rewriter
         self._retrievers = retrievers
         self._rerankers = rerankers
         self._passages = passages
@@ -77,6 +49,11 @@ class RagPipeline:
         self._engine = engine
         self._sentences = sentences
         self._answer_tokens = answer_tokens
+        self._answers = answers
+
+    async def rewrite_query(self, text: str, history: Sequence[Json] = ()) -> Rewritten:
+        """Return a question as a query that can be searched for by itself, or as it is where the engine gives none in time."""
+        return await self._rewriter.rewrite(text, history)
 
     async def find_passages(self, query: Query, options: RagOptions, timer: StageTimer, *, limit: int) -> Ranking:
         """Return the `limit` best passages of the query, best first.
@@ -85,13 +62,14 @@ class RagPipeline:
             InvalidRequestError: The reranker of that kind is not set up.
         """
         reranker = self.reranker(options.rerank)
-        with timer.stage("retrieve"):
+        with timer.stage("retrieve", kind=options.retrieve, num_candidates=options.num_candidates) as span:
             hits = await self._retrievers[options.retrieve].retrieve(query, options.num_candidates)
             # Only a reranker has a use for the text of the others.
             candidates = await asyncio.to_thread(
                 self._passages.passages, hits[:limit] if options.rerank == "none" else hits, query.access
             )
-        with timer.stage("rerank"):
+            span.set(num_hits=len(hits))
+        with timer.stage("rerank", kind=options.rerank, num_candidates=len(candidates)):
             ranking = await reranker.rerank(query.text, candidates)
         count_ranking(options.rerank, ranking.report)
         return replace(ranking, passages=ranking.passages[:limit])
@@ -123,49 +101,42 @@ class RagPipeline:
             EngineUnavailableError: The engine cannot count tokens now.
         """
         timer = StageTimer()
-        query = Query(question_of(request.body["messages"]), request.vector_stores, request.access, request.filter)
+        question = question_of(request.body["messages"])
+        key = await self._answer_key(request, timer)
+        remembered = await self._remembered(request, question, key, timer)
+        if remembered is not None:
+            return remembered
+        searched = await self._searchable(request, question, timer)
+        query = Query(searched.searched, request.vector_stores, request.access, request.filter)
+        # Of a question in the middle of a conversation, a reranker that sees nothing else understands no more than a search.
         ranking = await self.find_passages(query, request.options, timer, limit=request.options.num_passages)
+        if request.options.select is not None:
+            ranking = request.options.select(ranking)
         with timer.stage("prompt"):
             model = request.engine_model or await self._engine.default_model()
             prompt = await self._build_prompt(request, model, ranking.passages)
         PASSAGES_DROPPED.inc(prompt.num_dropped)
         engine_body = {**request.body, "model": model, "messages": prompt.messages}
-        return PreparedAnswer(request, ranking, prompt, engine_body, timer)
+        return PreparedAnswer(request, searched, ranking, prompt, engine_body, timer, key)
 
     async def complete(self, prepared: PreparedAnswer) -> Json:
         """Return the engine's completion with annotations and the `rag` object added."""
-        with prepared.timer.stage("generate"):
-            completion = await self._engine.chat(prepared.engine_body)
-        choices = completion.get("choices") or []
-        contents = {choice["index"]: choice["message"].get("content") or "" for choice in choices}
-        citations = await self._cite(prepared, contents)
-        for choice in choices:
-            choice["message"]["annotations"] = _annotations(prepared, citations[choice["index"]])
-        rag = {**_sources(prepared), **_grounding(prepared, citations)}
-        return {**completion, "model": prepared.request.model_name, "rag": rag}
+        return await cited_completion(prepared, await self._completion(prepared), partial(self._cite, prepared))
 
     async def stream(self, prepared: PreparedAnswer) -> AsyncGenerator[Json, None]:
-        """Yield the engine's chunks: the first carries the passages, the last the citations.
+        """Yield the engine's chunks: the first carries the passages, the last the citations."""
+        async with aclosing(cited_chunks(prepared, self._chunks(prepared), partial(self._cite, prepared))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
-        The chunk that ends a choice carries the choice's annotations; it is held back until the engine says whether a chunk
-        with the usage follows it. Other chunks are handed on at once.
-        """
-        contents: dict[int, str] = defaultdict(str)
-        held: list[Json] = []
-        added: Json = {"rag": _sources(prepared)}
-        with prepared.timer.stage("generate"):
-            async with aclosing(self._engine.stream_chat(prepared.engine_body)) as chunks:
-                async for chunk in chunks:
-                    named = {**chunk, "model": prepared.request.model_name, **added}
-                    added = {}
-                    for choice in chunk.get("choices") or []:
-                        contents[choice["index"]] += (choice.get("delta") or {}).get("content") or ""
-                    if _ends_a_choice(chunk) or (held and not chunk.get("choices")):
-                        held.append(named)
-                    else:
-                        yield named
-        for chunk in await self._with_citations(prepared, held, contents):
-            yield chunk
+    async def _searchable(self, request: RagRequest, question: str, timer: StageTimer) -> SearchedQuery:
+        """Return the question, made searchable by itself where it may refer to what was said before."""
+        history = request.body["messages"][: question_place(request.body["messages"])]
+        if not request.options.rewrite or not has_turns(history):
+            return SearchedQuery(question, question)
+        with timer.stage("rewrite"):
+            rewritten = await self._rewriter.rewrite(question, history, model=request.engine_model)
+        return SearchedQuery(question, rewritten.text, rewritten.text != question, rewritten.fallback)
 
     async def _build_prompt(self, request: RagRequest, model: str, ranked: Sequence[Passage]) -> Prompt:
         body = request.body
@@ -184,6 +155,30 @@ class RagPipeline:
             max_tokens=context_length - answer_tokens,
         )
 
+    async def _completion(self, prepared: PreparedAnswer) -> Json:
+        if (found := prepared.remembered) is not None:
+            return completion_of(found.answer.content, found.answer.usage, prepared.request.model_name)
+        said = PlainAnswer()
+        with prepared.timer.stage("generate"):
+            completion = await self._engine.chat(prepared.engine_body)
+        said.add(completion)
+        await self._remember(prepared, said)
+        return completion
+
+    async def _chunks(self, prepared: PreparedAnswer) -> AsyncGenerator[Json, None]:
+        if (found := prepared.remembered) is not None:
+            usage = found.answer.usage if wants_usage(prepared.request.body) else None
+            for chunk in chunks_of(found.answer.content, usage, prepared.request.model_name):
+                yield chunk
+            return
+        said = PlainAnswer()
+        with prepared.timer.stage("generate"):
+            async with aclosing(self._engine.stream_chat(prepared.engine_body)) as chunks:
+                async for chunk in chunks:
+                    said.add(chunk)
+                    yield chunk
+        await self._remember(prepared, said)
+
     async def _cite(self, prepared: PreparedAnswer, contents: Mapping[int, str]) -> dict[int, list[Citation]]:
         """Return the citations of each choice."""
         with prepared.timer.stage("cite"):
@@ -195,48 +190,33 @@ class RagPipeline:
             CITATIONS.labels(str(citation.verified).lower()).inc()
         return citations
 
-    async def _with_citations(self, prepared: PreparedAnswer, held: Sequence[Json], contents: Mapping[int, str]) -> list[Json]:
-        """Return the chunks that end the stream with annotations in each choice's last one and `rag` in the very last."""
-        citations = await self._cite(prepared, contents)
-        chunks = []
-        for chunk in held:
-            choices = [
-                {
-                    **choice,
-                    "delta": {**(choice.get("delta") or {}), "annotations": _annotations(prepared, citations[choice["index"]])},
-                }
-                if choice.get("finish_reason")
-                else choice
-                for choice in chunk.get("choices") or []
-            ]
-            chunks.append({**chunk, "choices": choices})
-        if chunks:
-            rag = {**chunks[-1].get("rag", {}), **_grounding(prepared, citations)}
-            chunks[-1] = {**chunks[-1], "rag": rag}
-        return chunks
+    async def _answer_key(self, request: RagRequest, timer: StageTimer) -> AnswerKey | None:
+        """Return under what the answer is remembered, None if it is not to be."""
+        if self._answers is None or not self._answers.takes(request):
+            return None
+        with timer.stage("cache"):
+            model = request.engine_model or await self._engine.default_model()
+            return await self._answers.key(request, model=model, context_length=await self._engine.context_length(model))
 
+    async def _remembered(
+        self, request: RagRequest, question: str, key: AnswerKey | None, timer: StageTimer
+    ) -> PreparedAnswer | None:
+        """Return the answer that was remembered, with its passages as whoever asks now may read them; None if there is none."""
+        if self._answers is None or key is None:
+            return None
+        with timer.stage("cache"):
+            found = await self._answers.find(key, with_usage=wants_usage(request.body))
+            if found is None:
+                return None
+            hits = [Hit(hit.chunk_id, hit.score) for hit in found.answer.hits]
+            passages = await asyncio.to_thread(self._passages.passages, hits, request.access)
+        if len(passages) < len(hits):
+            return None
+        placed = self._place[request.options.reorder](passages)
+        return recalled(request, question, found, passages=passages, placed=placed, timer=timer)
 
-def _ends_a_choice(chunk: Json) -> bool:
-    return any(choice.get("finish_reason") for choice in chunk.get("choices") or [])
-
-
-def _annotations(prepared: PreparedAnswer, citations: Sequence[Citation]) -> list[Json]:
-    return annotations(citations, prepared.prompt.passages, prepared.request.passage_url)
-
-
-def _sources(prepared: PreparedAnswer) -> Json:
-    """Return what is known before the engine answers."""
-    url = prepared.request.passage_url
-    return {
-        "passages": [passage_object(passage, url) for passage in prepared.prompt.passages],
-        "num_dropped": prepared.prompt.num_dropped,
-        "rerank": ranking_object(prepared.request.options.rerank, prepared.ranking.report),
-    }
-
-
-def _grounding(prepared: PreparedAnswer, citations: Mapping[int, Sequence[Citation]]) -> Json:
-    """Return what is known once the answer is complete; the citations are those of the first choice."""
-    return {
-        "citations": [citation_object(citation) for citation in citations.get(0, [])],
-        "timings_ms": prepared.timer.timings_ms,
-    }
+    async def _remember(self, prepared: PreparedAnswer, said: PlainAnswer) -> None:
+        """Keep the answer, unless it was cut, broke off, or a stage before it did not do its work."""
+        was_degraded = prepared.query.fallback is not None or prepared.ranking.report.fallback is not None
+        if self._answers is not None and prepared.key is not None and said.content is not None and not was_degraded:
+            await self._answers.keep(prepared.key, to_remember(prepared, said.content, said.usage))

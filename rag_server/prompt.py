@@ -1,13 +1,17 @@
 """Builds the messages for the engine from a conversation and passages, inside the engine's context; numbers the citations."""
 
+import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from rag_server.conversation import question_place, text_of, with_text
 from rag_server.errors import InvalidRequestError, PromptTooLongError
 from rag_server.fitting import largest_that_fits
 from rag_server.protocols import Json
 from rag_server.types import Passage
+from rag_server.untrusted_text import visible, without_special_tokens
 
 # Short and plain: the packaged model of 135 million parameters loses itself in longer instructions.
 INSTRUCTIONS = (
@@ -19,6 +23,8 @@ INSTRUCTIONS = (
 NOTHING_FOUND = "(no passage of the documents matches)"
 
 FENCE = "---"
+# A title says which document it is; what is longer is a text of its own.
+MAX_TITLE_CHARACTERS = 200
 # Inside a passage, what looks like our own fence or number could close it early or open a false one.
 _FENCE_LINE = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
 _NUMBER = re.compile(r"\[(\d+(?:\s*[,;]\s*\d+)*)\]")
@@ -42,13 +48,20 @@ def question_of(messages: Sequence[Json]) -> str:
     Raises:
         InvalidRequestError: There is none, or it holds no text.
     """
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            text = _text(message.get("content"))
-            if text.strip():
-                return text
-            break
-    raise InvalidRequestError("the last message of role 'user' must hold the question as text", "messages")
+    place = question_place(messages)
+    text = "" if place is None else text_of(messages[place].get("content"))
+    if not text.strip():
+        raise InvalidRequestError("the last message of role 'user' must hold the question as text", "messages")
+    return text
+
+
+def prompt_version() -> str:
+    """Return a name of the way in which prompts are built here, another one as soon as anything about it changes."""
+    hostile = "[1] a <|b|> \u200b\n---"
+    passage = Passage(1, "d", "f", "name", hostile, hostile, 0, len(hostile), 1.0, 1)
+    conversation = [{"role": role, "content": "c"} for role in ("system", "user")]
+    built = [_messages(conversation[start:], placed) for start in (0, 1) for placed in ([], [passage] * 2)]
+    return hashlib.sha256(json.dumps(built).encode()).hexdigest()
 
 
 async def build_prompt(
@@ -83,44 +96,29 @@ async def build_prompt(
 
 
 def _messages(messages: Sequence[Json], placed: Sequence[Passage]) -> list[Json]:
-    last = max(index for index, message in enumerate(messages) if message.get("role") == "user")
+    last = question_place(messages)
+    if last is None:
+        raise ValueError("question_of() refuses a conversation without a question")
     passages = f"\n{FENCE}\n".join(_passage(number, passage) for number, passage in enumerate(placed, start=1))
     fenced = f"Passages:\n{FENCE}\n{passages or NOTHING_FOUND}\n{FENCE}"
-    content = f"{fenced}\n\nQuestion: {_text(messages[last].get('content'))}"
-    question = {**messages[last], "content": _with_text(messages[last].get("content"), content)}
+    content = f"{fenced}\n\nQuestion: {text_of(messages[last].get('content'))}"
+    question = {**messages[last], "content": with_text(messages[last].get("content"), content)}
     return [*_with_instructions(messages[:last]), question, *messages[last + 1 :]]
 
 
 def _with_instructions(messages: Sequence[Json]) -> list[Json]:
     """Return the messages with our instructions before the client's own; many chat templates take one system message only."""
     if messages and messages[0].get("role") in ("system", "developer"):
-        own = _text(messages[0].get("content"))
+        own = text_of(messages[0].get("content"))
         return [{"role": "system", "content": f"{INSTRUCTIONS}\n\n{own}"}, *messages[1:]]
     return [{"role": "system", "content": INSTRUCTIONS}, *messages]
 
 
 def _passage(number: int, passage: Passage) -> str:
-    title = " ".join(_defused(passage.title or passage.filename).split())
+    title = " ".join(_defused(passage.title or passage.filename).split())[:MAX_TITLE_CHARACTERS]
     return f"[{number}] {title}\n{_defused(passage.text).strip()}"
 
 
 def _defused(text: str) -> str:
-    return _NUMBER.sub(r"(\1)", _FENCE_LINE.sub("- - -", text))
-
-
-def _text(content: object) -> str:
-    """Return the text of a message's content, which is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "\n".join(text for text in texts if isinstance(text, str))
-    return ""
-
-
-def _with_text(content: object, text: str) -> object:
-    """Return the content with its text replaced and every other part (images, files) kept."""
-    if not isinstance(content, list):
-        return text
-    others = [part for part in content if not (isinstance(part, dict) and part.get("type") == "text")]
-    return [{"type": "text", "text": text}, *others]
+    # In this order: what is invisible may stand inside a token or a fence.
+    return _NUMBER.sub(r"(\1)", _FENCE_LINE.sub("- - -", without_special_tokens(visible(text))))

@@ -37,12 +37,29 @@ class Embedder(Protocol):
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Return the character span of every token of `text`, in order, special tokens left out."""
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens of the model's own vocabulary, special tokens left out.
+
+        Raises:
+            InvalidRequestError: An id is not in the vocabulary.
+        """
+
+    def shortens_to(self, dimension: int) -> bool:
+        """Return whether the first `dimension` columns, brought to unit length, are vectors as well (Matryoshka)."""
+
 
 class Embedders(Protocol):
     """The embedding models of every vector store that is searched."""
 
     def of(self, vector_store: VectorStore) -> Embedder:
         """Return the model that the vector store's vectors come from, loaded on first use."""
+
+
+class QueryVectors(Protocol):
+    """Turns queries into vectors of the model of a vector store."""
+
+    async def vector(self, vector_store: VectorStore, text: str) -> Vectors:
+        """Return the query's unit vector, one row without its axis."""
 
 
 class ChunkLog(Protocol):

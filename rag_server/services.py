@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,12 @@ import structlog
 from rag_server import factory
 from rag_server.config import RerankKind, Settings
 from rag_server.errors import RagServerError, StoreDamagedError, StoreError
+from rag_server.loopback import is_loopback
 from rag_server.pipeline import RagOptions, RagPipeline
 from rag_server.protocols import Embedder, Embedders, Reranker
+from rag_server.store.expiry import remove_expired
 from rag_server.store.verification import verify
-from rag_server.types import Access
+from rag_server.types import Caller
 from rag_server.worker_process import WorkerProcess
 
 log = structlog.get_logger()
@@ -28,6 +31,8 @@ log = structlog.get_logger()
 ADDRESS_FILE = "server.json"
 # What is lost of the derived indexes by a kill has to be replayed at the next start.
 SAVE_INDEXES_EVERY_S = 60.0
+# What has expired is out of sight at once; this removes it, and writes down which vector stores were used.
+TIDY_EVERY_S = 60.0
 # Of many collections, most are not asked for.
 MAX_OPENED_AT_START = 8
 
@@ -44,10 +49,16 @@ class Services:
         self.scorer_child = factory.build_scorer_child(settings)
         self.scorer = factory.build_scorer(settings, self.scorer_child)
         self.cache, self.cache_child = factory.build_cache(settings)
+        self.rate_limiter = factory.build_rate_limiter(settings, self.cache_child)
+        self.tracer = factory.build_tracer(settings)
         self.worker = WorkerProcess(settings, self.store.files)
         self.default_options: RagOptions = factory.default_options(settings)
         # Lets the commands of this machine in, whoever else needs a key.
         self.local_secret = secrets.token_urlsafe(32)
+        # Threads of their own: whoever is refused does not wait for the searches of others.
+        self._key_reads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="keys")
+        # From then on nothing new is begun; what runs is finished.
+        self.shutting_down = False
         # What is still going on before the server is as good as it gets, by name, for /ready.
         self.pending: dict[str, str] = {}
         self._embedder: asyncio.Future[Embedder] | None = None
@@ -70,7 +81,7 @@ class Services:
         self._rerankers = asyncio.ensure_future(self._build_rerankers(self._embedder))
         self._rerankers.add_done_callback(partial(_log_failure, "the reranker"))
         self.worker.start()
-        work = (self._open_indexes(), self._verify(), self._save_indexes())
+        work = (self._open_indexes(), self._verify(), self._save_indexes(), self._tidy())
         tasks = [asyncio.ensure_future(part) for part in work]
         if background is not None:
             tasks.append(asyncio.ensure_future(background(self)))
@@ -92,6 +103,14 @@ class Services:
             raise RuntimeError("Services.running() is not entered")
         return await asyncio.shield(self._embedder)
 
+    @property
+    def loaded_embedder(self) -> Embedder | None:
+        """The embedding model, None while it is not there."""
+        loading = self._embedder
+        if loading is None or not loading.done() or loading.cancelled() or loading.exception() is not None:
+            return None
+        return loading.result()
+
     async def embedders(self) -> Embedders:
         """Return the embedding models of all vector stores once the configured one is loaded."""
         configured = await self.embedder()
@@ -99,18 +118,23 @@ class Services:
             self._embedders = factory.build_embedders(self.settings, configured)
         return self._embedders
 
-    async def access(self, secret: str | None) -> Access | None:
-        """Return for whom the bearer of `secret` asks, None if nobody may ask like that."""
-        if secret is not None:
-            if secrets.compare_digest(secret.encode(), self.local_secret.encode()):
-                return Access()
-            key = await asyncio.to_thread(self.store.keys.find, secret)
-            if key is not None:
-                return key.access
-        required = self.settings.auth.required
-        if required is None:
-            required = await asyncio.to_thread(self.store.keys.any_valid)
-        return None if required else Access()
+    async def bearer(self, secret: str) -> Caller | None:
+        """Return who the bearer of `secret` is, None if it is no valid key."""
+        if secrets.compare_digest(secret.encode(), self.local_secret.encode()):
+            return Caller()
+        key = await asyncio.get_running_loop().run_in_executor(self._key_reads, self.store.keys.find, secret)
+        return None if key is None else Caller(key.access, key.id, key.scopes, key.limits)
+
+    async def needs_key(self) -> bool:
+        """Return whether nobody is let in without a key: as the settings say, or once there is one.
+
+        A server that other machines reach is never opened by revoking its last key.
+        """
+        if self.settings.auth.required is not None:
+            return self.settings.auth.required
+        if not is_loopback(self.settings.host):
+            return True
+        return await asyncio.get_running_loop().run_in_executor(self._key_reads, self.store.keys.any_unrevoked)
 
     async def pipeline(self) -> RagPipeline:
         """Return the query flow once its parts are loaded.
@@ -138,13 +162,13 @@ class Services:
         """Return what is not ready, each with a sentence that says why; empty means that questions are answered."""
         missing = dict(self.pending)
         if self.store.database.damage is not None:
-            missing["store"] = self.store.database.damage
+            missing["store"] = "the store is damaged; `rag-server doctor` says where, the server's log what to do"
         parts = {"embedder": ("the embedding model", self._embedder), "reranker": ("the reranker", self._rerankers)}
         for name, (what, loading) in parts.items():
             if loading is None or not loading.done():
                 missing[name] = f"loading {what}"
             elif (error := loading.exception()) is not None:
-                missing[name] = str(error)
+                missing[name] = f"{what} cannot be loaded; the server's log says why, `rag-server doctor` what to do"
         if self.scorer_child is not None and not self.scorer_child.ready:
             missing["reranker"] = self.scorer_child.detail
         if self.engine_child is not None:
@@ -194,6 +218,20 @@ class Services:
             except (StoreError, OSError) as error:
                 log.error("the indexes cannot be saved; they are replayed at the next start", reason=str(error))
 
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_EVERY_S)
+            try:
+                await asyncio.to_thread(self.tidy)
+            except StoreError as error:
+                log.error("what has expired cannot be removed; it is tried again", reason=str(error))
+
+    def tidy(self) -> None:
+        """Write down which vector stores were used, and remove what has expired."""
+        self.store.vector_stores.note_activity()
+        while remove_expired(self.store.database):
+            continue
+
     async def _stop(self) -> None:
         await self.worker.stop()
         for child in (self.engine_child, self.scorer_child):
@@ -203,10 +241,18 @@ class Services:
         if self.scorer is not None:
             await self.scorer.aclose()
         await self.cache.aclose()
+        await self.rate_limiter.aclose()
         if self.cache_child is not None:
             await asyncio.to_thread(self.cache_child.stop)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self.indexes.save)
+        try:
+            await asyncio.to_thread(self.store.vector_stores.note_activity)
+        except StoreError as error:
+            log.error("which vector stores were used last is lost", reason=str(error))
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.shutdown)
+        self._key_reads.shutdown()
         self.store.database.close()
 
 

@@ -95,7 +95,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class VectorStore:
-    """A collection of files that is searched together, embedded by one model."""
+    """A collection of files that is searched together, embedded by one model.
+
+    One that was given no name goes by its id. `expires_after_days` counts from `last_active_at`; None is never.
+    """
 
     id: str
     tenant: str
@@ -105,9 +108,24 @@ class VectorStore:
     embedding_model: str
     embedding_location: str | None
     dimension: int
+    description: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    expires_after_days: int | None = None
+    last_active_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewVectorStore:
+    """What is known of a vector store before it is made; `name` None means that it goes by its id."""
+
+    name: str | None = None
+    description: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    expires_after_days: int | None = None
 
 
 FileStatus = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
+FileErrorCode = Literal["server_error", "unsupported_file", "invalid_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +149,7 @@ class StoredFile:
     chunking: Mapping[str, int] | None
     error: str | None
     bytes_read: int
+    error_code: FileErrorCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +167,7 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that was sent to this server, whether or not a vector store holds it."""
+    """A file that was sent to this server, whether or not a vector store holds it; from `expires_at` on it is gone."""
 
     id: str
     tenant: str
@@ -156,17 +175,119 @@ class Upload:
     purpose: str
     bytes: int
     created_at: int
+    expires_at: int | None = None
+
+
+UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """A file that is sent in parts: `bytes` as announced, `file_id` of the upload that it becomes."""
+
+    id: str
+    file_id: str
+    filename: str
+    purpose: str
+    mime_type: str
+    bytes: int
+    created_at: int
+    expires_at: int
+    file_expires_after_s: int | None
+    status: UploadStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NewUploadSession:
+    """What is known of a file before its parts come."""
+
+    filename: str
+    purpose: str
+    mime_type: str
+    bytes: int
+    file_expires_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPart:
+    """A stretch of a file that is sent in parts."""
+
+    id: str
+    session_id: str
+    bytes: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileBatch:
+    """Files that were put into a vector store together, with how many of those that are in sight are in which state."""
+
+    id: str
+    vector_store_id: str
+    created_at: int
+    cancelled_at: int | None
+    counts: Mapping[FileStatus, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Items that belong together: what was said, called and answered, which responses are made in and add to."""
+
+    id: str
+    created_at: int
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUsage:
+    """How many files of a vector store are in which state, and how large they are together."""
+
+    counts: Mapping[FileStatus, int]
+    bytes: int
+
+
+# What a key may be used for: asking (answers, searches, embeddings, rankings), reading stored objects, changing them.
+Scope = Literal["ask", "read", "write"]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What lets a program in; the secret itself is not kept."""
+    """What lets a program in; the secret itself is not kept. `scopes` None is all of them, `expires_at` None is never.
+
+    `limits` overrides the settings' limits for this key, by their names in LimitsSettings.
+    """
 
     id: str
     name: str
     access: Access
     created_at: int
     revoked_at: int | None
+    expires_at: int | None = None
+    scopes: frozenset[Scope] | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request. `key_id` None is the person at the machine, or anybody where no key is required.
+
+    `scopes` and `limits` are those of the key; None is all scopes.
+    """
+
+    access: Access = field(default_factory=Access)
+    key_id: str | None = None
+    scopes: frozenset[Scope] | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of a list: `limit` objects after the one with the id `after`, or before the one with the id `before`."""
+
+    limit: int = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

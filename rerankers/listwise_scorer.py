@@ -8,7 +8,8 @@ from statistics import fmean
 from rag_server.errors import EngineRequestError
 from rag_server.protocols import ListwiseScorer
 from rag_server.types import Passage, Ranking, RankingReport
-from rerankers.passage_text import ranking_texts, without_special_tokens
+from rag_server.untrusted_text import without_special_tokens
+from rerankers.passage_text import ranking_texts
 from rerankers.permutation import in_order
 
 # jina-reranker-v3 is trained on so many passages in one context.

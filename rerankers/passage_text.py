@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rag_server.types import Passage
+from rag_server.untrusted_text import without_special_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,3 @@ def ranking_texts(passages: Sequence[Passage], max_words: int) -> RankingTexts:
 def first_words(text: str, max_words: int) -> str:
     """Return the first words of a text that `ranking_texts` made."""
     return " ".join(text.split(" ")[:max_words])
-
-
-def without_special_tokens(text: str) -> str:
-    """Return the text with special tokens broken up: <|im_end|> would end a turn of the prompt, <|embed_token|> a passage.
-
-    vLLM removes those that mark a passage, but only once: of one put into the middle of another, the other is left.
-    """
-    return text.replace("<|", "<¦")

@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 
+from rag_server.observability import CACHE_LOOKUPS
 from rag_server.protocols import Cache, ChunkLog, Retriever
 from rag_server.types import Hit, Query
 
 KEEP_S = 3600
+# The largest number that the store's column of ids holds.
+MAX_CHUNK_ID = 2**63 - 1
 
 
 class CachedRetriever:
     """Keys on the head of each vector store's log, so that an answer from before a change can never be found again."""
 
     def __init__(self, inner: Retriever, *, cache: Cache, key: Callable[..., str], log: ChunkLog, name: str) -> None:
-        """Wrap `inner`; `name` tells retrievers and models apart that would find different passages."""
+        """Wrap `inner`; `name` tells retrievers and their settings apart that would find different passages."""
         self._inner = inner
         self._cache = cache
         self._key = key
@@ -41,7 +45,24 @@ class CachedRetriever:
         )
         remembered = await self._cache.get(key)
         if remembered is not None:
-            return [Hit(chunk_id, score) for chunk_id, score in json.loads(remembered)]
+            known = _unpacked(remembered, k)
+            if known is not None:
+                return known
+            CACHE_LOOKUPS.labels("hits", "garbled").inc()
         hits = await self._inner.retrieve(query, k)
         await self._cache.set(key, json.dumps([[hit.chunk_id, hit.score] for hit in hits]).encode(), KEEP_S)
         return hits
+
+
+def _unpacked(value: bytes, k: int) -> list[Hit] | None:
+    """Return the hits, None if the bytes are no list of up to `k` of them."""
+    try:
+        listed = json.loads(value)
+        hits = [Hit(chunk_id, float(score)) for chunk_id, score in listed]
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return hits if isinstance(listed, list) and len(hits) <= k and all(map(_is_possible, hits)) else None
+
+
+def _is_possible(hit: Hit) -> bool:
+    return type(hit.chunk_id) is int and 0 < hit.chunk_id <= MAX_CHUNK_ID and math.isfinite(hit.score)

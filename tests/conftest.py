@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import hypothesis
 import pytest
+import structlog
 import uvicorn
 
 GUARD = Path(__file__).parent / "guard"
@@ -53,6 +54,14 @@ def no_connection_beyond_loopback() -> Iterator[None]:
     refused = CONNECTIONS.read_text() if CONNECTIONS.exists() else ""
 
     assert refused == ""
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Leave the log to the next test as it was found: commands that are called set it for a whole process."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import httpx
 import numpy as np
@@ -55,20 +56,30 @@ def inherited_environment() -> dict[str, str]:
 
 
 @contextmanager
-def child(arguments: Sequence[str], url: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+def child(
+    arguments: Sequence[str], url: str, environment: dict[str, str], *, log: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """Run a command of rag-server until the end of the context; give it and the seconds until its /health answered."""
-    command = [sys.executable, "-m", "rag_server.cli", *arguments]
+    with process(["-m", "rag_server.cli", *arguments], url, environment, log=log) as started:
+        yield started
+
+
+@contextmanager
+def process(
+    arguments: Sequence[str], url: str, environment: dict[str, str], *, log: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """Run Python with these arguments until the end of the context; give it and the seconds until its /health answered."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=log)
     try:
         while not _is_up(f"{url}/health"):
-            if process.poll() is not None or time.perf_counter() - started > START_TIMEOUT_S:
+            if running.poll() is not None or time.perf_counter() - started > START_TIMEOUT_S:
                 raise RuntimeError(f"{' '.join(arguments)} did not come up")
             time.sleep(0.02)
-        yield process, time.perf_counter() - started
+        yield running, time.perf_counter() - started
     finally:
-        process.terminate()
-        process.wait(30)
+        running.terminate()
+        running.wait(60)
 
 
 async def time_searches(client: httpx.AsyncClient, embedder: Embedder, queries: Sequence[str]) -> SearchTimes:

@@ -16,11 +16,11 @@ from indexers.loaders import jsonl
 from indexers.vector_maintenance import Limits
 from rag_server import factory
 from rag_server.config import Settings, load_settings
-from rag_server.errors import NotFoundError
+from rag_server.errors import InvalidRequestError, NotFoundError
 from rag_server.jobs import change_model, ingest, worker
 from rag_server.jobs.ingest import Ingest, Source
 from rag_server.protocols import Embedder
-from rag_server.store import documents, files
+from rag_server.store import documents, file_rows, files
 from rag_server.types import Access, NewFile, StoredFile, Vectors, VectorStore
 
 KINDS = ("ingest", "update", "delete", "attributes", "upload", "snapshot", "compaction", "model change")
@@ -70,6 +70,14 @@ class HashEmbedder:
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Return the span of every word."""
         return [match.span() for match in re.finditer(r"\S+", text)]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Raise: tokens have no ids."""
+        raise InvalidRequestError(f"there is no token {token_ids}")
+
+    def shortens_to(self, dimension: int) -> bool:
+        """Return whether vectors may be cut."""
+        return False
 
     def _word(self, word: str) -> Vectors:
         seed = zlib.crc32(f"{self.model_id} {word}".encode())
@@ -160,7 +168,7 @@ class Session:
             self.store.files.delete(vector_store, file)
         for upload in self.store.uploads.readable(ACCESS):
             if upload.filename == operation.filename:
-                self.store.uploads.delete(upload)
+                self.store.uploads.delete(upload, ACCESS)
 
     def _set_attributes(self, vector_store: VectorStore, operation: Operation) -> None:
         for file in self._named(vector_store, operation.filename):
@@ -175,7 +183,7 @@ class Session:
             if found
             else self.store.uploads.put(ACCESS, filename=operation.filename, purpose="assistants", content=halves)
         )
-        source = f"{files.UPLOAD}{upload.id}"
+        source = f"{file_rows.UPLOAD}{upload.id}"
         new = NewFile(source, operation.filename, len(content), id=upload.id, attributes=operation.attributes)
         self.store.files.enqueue(vector_store, new)
         while (file := self.store.files.lease()) is not None:

@@ -17,11 +17,14 @@ from rag_server.config import ReorderKind
 from rag_server.errors import EngineProtocolError, RagServerError
 from rag_server.pipeline import RagOptions, RagPipeline, RagRequest
 from rag_server.protocols import Engine
+from rag_server.rewriting import QueryRewriter
 from rag_server.types import Access, Hit, Passage, Query
 from rerankers.first_stage import FirstStageOrder
 from rerankers.reorder import reorder
 
 MODEL_NAME = "given-passages"
+# No question here has a conversation before it.
+REWRITE_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ async def answer_all(
 
 async def answer(engine: Engine, asked: AskedQuestion, *, answer_tokens: int) -> Prediction:
     """Return the answer with its sources as the API gives them, at temperature 0, or the error that took its place."""
-    pipeline, request = _pipeline(engine, asked.ranked, answer_tokens), _request(asked, answer_tokens)
+    pipeline, request = pipeline_of(engine, asked.ranked, answer_tokens), request_of(asked, answer_tokens)
     started = time.perf_counter()
     try:
         completion = await pipeline.complete(await pipeline.prepare(request))
@@ -92,9 +95,11 @@ async def answer(engine: Engine, asked: AskedQuestion, *, answer_tokens: int) ->
     )
 
 
-def _pipeline(engine: Engine, ranked: Sequence[QaContext], answer_tokens: int) -> RagPipeline:
+def pipeline_of(engine: Engine, ranked: Sequence[QaContext], answer_tokens: int) -> RagPipeline:
+    """Return the query flow in which these passages are what every search finds."""
     given = GivenPassages(ranked)
     return RagPipeline(
+        rewriter=QueryRewriter(engine, deadline_s=REWRITE_DEADLINE_S),
         retrievers={"dense": given},
         rerankers={"none": FirstStageOrder()},
         passages=given,
@@ -105,7 +110,8 @@ def _pipeline(engine: Engine, ranked: Sequence[QaContext], answer_tokens: int) -
     )
 
 
-def _request(asked: AskedQuestion, answer_tokens: int) -> RagRequest:
+def request_of(asked: AskedQuestion, answer_tokens: int) -> RagRequest:
+    """Return the question as a request that puts all of its passages into the prompt, at temperature 0."""
     num_passages = len(asked.ranked)
     return RagRequest(
         body={"messages": [{"role": "user", "content": asked.question}], "temperature": 0.0, "max_tokens": answer_tokens},

@@ -5,6 +5,7 @@ import os
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,7 @@ class ParserChild:
         Raises:
             RagServerError: It does not start.
         """
+        self._starter = threading.current_thread()
         self.num_files = 0
         self.is_ready = False
         self._max_reply_bytes = limits.text_bytes
@@ -95,8 +97,8 @@ class ParserChild:
         return decode(payload)
 
     def is_alive(self) -> bool:
-        """Tell whether the process runs."""
-        return self._process.poll() is None
+        """Tell whether the process runs, and will go on: once its thread has ended, the system is about to kill it."""
+        return self._starter.is_alive() and self._process.poll() is None
 
     def exit_status(self) -> int:
         """Return the exit status of a process that closed its pipe; the number of the signal that ended it is negative."""

@@ -7,12 +7,39 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rag_server import __version__
-from rag_server.api.errors import UnexpectedErrors, install_error_handlers
-from rag_server.api.routes import chat, files, health, models, passages, rerank, vector_store_files, vector_stores
-from rag_server.observability import REQUESTS
+from rag_server.api.admission import Admission, Gate
+from rag_server.api.bodies import Bodies
+from rag_server.api.description import Description
+from rag_server.api.errors import ErrorResponses, install_error_handlers
+from rag_server.api.guard import Guard
+from rag_server.api.mcp import McpEndpoint
+from rag_server.api.observing import Observed
+from rag_server.api.queues import build_queues
+from rag_server.api.rate_limits import RateLimits
+from rag_server.api.request_ids import RequestIds
+from rag_server.api.responses.background import BackgroundRuns
+from rag_server.api.routes import (
+    chat,
+    completions,
+    conversations,
+    description,
+    embeddings,
+    file_batches,
+    files,
+    health,
+    models,
+    passages,
+    rerank,
+    responses,
+    stored_completions,
+    uploads,
+    vector_store_files,
+    vector_stores,
+)
 from rag_server.services import Services
 
 UI_FOLDER = Path(__file__).parent.parent / "ui"
@@ -25,25 +52,72 @@ SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 
+_SECURITY = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+ROUTE_GROUPS = (
+    health,
+    models,
+    chat,
+    stored_completions,
+    completions,
+    embeddings,
+    responses,
+    conversations,
+    files,
+    uploads,
+    vector_stores,
+    vector_store_files,
+    file_batches,
+    passages,
+    rerank,
+    description,
+)
+
 # Work that begins once the server runs, such as indexing a first collection.
 Background = Callable[[Services], Awaitable[None]]
 
 
 def create_app(services: Services, *, with_engine: bool = True, background: Background | None = None) -> FastAPI:
     """Return the application; its lifespan starts and ends the services."""
+    mcp = McpEndpoint(services)
+    background_runs = BackgroundRuns(services)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with services.running(with_engine=with_engine, background=background):
+        running = services.running(with_engine=with_engine, background=background)
+        async with running, mcp.running(), background_runs.running():
             yield
 
-    app = FastAPI(title="rag-server", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    queues = build_queues(services.settings.limits)
+    # From the outside to the inside; what stands before Bodies decides before any of the body is read.
+    middleware = [
+        Middleware(RequestIds),
+        Middleware(Observed, services=services),
+        Middleware(_Secure),
+        Middleware(ErrorResponses),
+        Middleware(Gate, services=services, queues=queues),
+        Middleware(Guard, services=services),
+        Middleware(RateLimits, services=services),
+        Middleware(Admission, services=services, queues=queues),
+        Middleware(Bodies, services=services),
+    ]
+    app = FastAPI(
+        title="rag-server",
+        version=__version__,
+        lifespan=lifespan,
+        middleware=middleware,
+        # The description is a route of its own; it says more than the one that FastAPI makes.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.services = services
-    app.add_middleware(_CountAndSecure)
-    app.add_middleware(UnexpectedErrors)
+    app.state.background_runs = background_runs
+    app.state.description = Description(app)
     install_error_handlers(app)
-    for module in (health, models, chat, files, vector_stores, vector_store_files, passages, rerank):
+    for module in ROUTE_GROUPS:
         app.include_router(module.router)
+    app.router.routes.append(mcp.route)
     app.mount("/ui", StaticFiles(directory=UI_FOLDER), name="ui")
     app.add_api_route("/", _page, include_in_schema=False)
     return app
@@ -53,8 +127,8 @@ async def _page() -> FileResponse:
     return FileResponse(UI_FOLDER / "index.html")
 
 
-class _CountAndSecure:
-    """Counts requests by route and adds the security headers; streams pass through unbuffered."""
+class _Secure:
+    """Adds the security headers; streams pass through unbuffered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -64,11 +138,9 @@ class _CountAndSecure:
             await self._app(scope, receive, send)
             return
 
-        async def count(message: Message) -> None:
+        async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] += [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-                route = getattr(scope.get("route"), "path", "none")
-                REQUESTS.labels(scope["method"], route, str(message["status"])).inc()
+                message = {**message, "headers": [*message["headers"], *_SECURITY]}
             await send(message)
 
-        await self._app(scope, receive, count)
+        await self._app(scope, receive, secured)

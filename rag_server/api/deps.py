@@ -1,32 +1,33 @@
-"""What the routes are given."""
+"""What the routes are given. All of it is async: FastAPI runs other functions in threads, of which there are few."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from rag_server.answer import PassageUrl
-from rag_server.errors import ForbiddenError, UnauthorizedError
+from rag_server.errors import ForbiddenError
 from rag_server.services import Services
-from rag_server.types import Access
+from rag_server.types import Access, Caller
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _passage_url(request: Request) -> PassageUrl:
+async def _passage_url(request: Request) -> PassageUrl:
     base = str(request.base_url).rstrip("/")
     return lambda passage_id: f"{base}/v1/passages/{passage_id}"
 
 
-async def _access(request: Request) -> Access:
-    services: Services = request.app.state.services
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    access = await services.access(secret.strip() if scheme.lower() == "bearer" else None)
-    if access is None:
-        raise UnauthorizedError("this server needs an API key: send it as `Authorization: Bearer KEY`")
-    return access
+async def _caller(request: Request) -> Caller:
+    # The guard let the request in, and left it here.
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def _access(caller: Annotated[Caller, Depends(_caller)]) -> Access:
+    return caller.access
 
 
 async def _full_access(access: Annotated[Access, Depends(_access)]) -> Access:
@@ -37,6 +38,7 @@ async def _full_access(access: Annotated[Access, Depends(_access)]) -> Access:
 
 # Every route that shows or changes anything takes it; for whom a request asks is never read from its body.
 AccessDep = Annotated[Access, Depends(_access)]
+CallerDep = Annotated[Caller, Depends(_caller)]
 FullAccessDep = Annotated[Access, Depends(_full_access)]
 ServicesDep = Annotated[Services, Depends(_services)]
 PassageUrlDep = Annotated[PassageUrl, Depends(_passage_url)]

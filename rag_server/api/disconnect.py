@@ -1,43 +1,45 @@
-"""Ends the work for a client that has gone away."""
+"""Watches the client of a request, so that nothing is done for one that has gone away."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
-from fastapi import Request, Response
-from fastapi.responses import JSONResponse
+from starlette.types import Message, Receive
 
-from rag_server.protocols import Json
-
-Result = TypeVar("Result")
-
-CLIENT_CLOSED_REQUEST = 499
+from rag_server.usage import current_record
 
 
-async def json_while_connected(request: Request, work: Coroutine[Any, Any, Json]) -> Response:
-    """Return the result of `work` as the response; one that nobody reads when the client goes away first."""
-    answer = await while_connected(request, work)
-    return Response(status_code=CLIENT_CLOSED_REQUEST) if answer is None else JSONResponse(answer)
+class Presence:
+    """Hands on the body of a request, and knows when the client goes away.
 
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Return the result of `work`, or cancel it and return None when the client goes away first.
-
-    Only a streaming response is cancelled by the framework; without this, the engine would go on for nobody.
+    One part of the body is held, so that a large one is read no faster than it is used. Who goes away before the rest of it
+    was read is noticed when it is asked for.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        return None
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
 
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._held: Message | None = None
+        self._is_gone = False
+        self._came, self._taken = asyncio.Event(), asyncio.Event()
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
+    async def until_gone(self) -> None:
+        """Return when the client goes away; `receive` waits for what this reads."""
+        while (message := await self._receive())["type"] != "http.disconnect":
+            self._held = message
+            self._taken.clear()
+            self._came.set()
+            if message.get("more_body", False):
+                await self._taken.wait()
+        self._is_gone = True
+        self._came.set()
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or that the client is gone once it is."""
+        while self._held is None:
+            if self._is_gone:
+                return {"type": "http.disconnect"}
+            self._came.clear()
+            await self._came.wait()
+        message, self._held = self._held, None
+        self._taken.set()
+        if (record := current_record()) is not None:
+            record.body_bytes += len(message.get("body", b""))
+        return message

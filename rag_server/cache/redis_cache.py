@@ -13,6 +13,8 @@ log = structlog.get_logger()
 KEY_PREFIX = "rag:"
 # Computing most cached values takes about ten milliseconds: waiting longer for one is pointless.
 TIMEOUT_S = 0.25
+# Larger than any list of hits and nearly every answer; one value must not push out all others.
+MAX_VALUE_BYTES = 1024**2
 
 
 class RedisCache:
@@ -26,24 +28,25 @@ class RedisCache:
 
     async def get(self, key: str) -> bytes | None:
         """Return the value, or None."""
+        what = key.partition(":")[0]
         redis = self._connection()
         if redis is None:
-            return _missed("unavailable")
+            return _missed(what, "unavailable")
         try:
             value = await redis.get(KEY_PREFIX + key)
         except (RedisError, OSError, TimeoutError) as error:
             self._report(error)
-            return _missed("unavailable")
+            return _missed(what, "unavailable")
         self._failing = False
         if not isinstance(value, bytes):
-            return _missed("miss")
-        CACHE_LOOKUPS.labels("hit").inc()
+            return _missed(what, "miss")
+        CACHE_LOOKUPS.labels(what, "hit").inc()
         return value
 
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
-        """Keep the value for at most `ttl_s` seconds."""
+        """Keep the value for at most `ttl_s` seconds; one of more than a mebibyte is not kept."""
         redis = self._connection()
-        if redis is None:
+        if redis is None or len(value) > MAX_VALUE_BYTES:
             return
         try:
             await redis.set(KEY_PREFIX + key, value, ex=ttl_s)
@@ -75,6 +78,6 @@ class RedisCache:
         self._failing = True
 
 
-def _missed(outcome: str) -> bytes | None:
-    CACHE_LOOKUPS.labels(outcome).inc()
+def _missed(what: str, outcome: str) -> bytes | None:
+    CACHE_LOOKUPS.labels(what, outcome).inc()
     return None

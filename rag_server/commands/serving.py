@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import ctypes
+import gc
+import resource
 import socket
 import sys
 import threading
@@ -13,44 +15,67 @@ import structlog
 import uvicorn
 
 from rag_server.api.app import Background, create_app
+from rag_server.commands.draining import DrainingServer
 from rag_server.config import Settings
 from rag_server.errors import ConfigError, RagServerError
 from rag_server.jobs.worker import NoProgress
+from rag_server.loopback import is_loopback
 from rag_server.services import Address, Services, write_address
 
 log = structlog.get_logger()
 
-# Streams that are still running when the server is asked to end get this long.
-SHUTDOWN_GRACE_S = 10
 # glibc's number for the option, in malloc.h.
 M_ARENA_MAX = -8
 MAX_ARENAS = 2
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+OPEN_TO_THIS_MACHINE = (
+    "There is no API key: it listens on this machine only, and every user of the machine may ask. `rag-server keys create` "
+    "makes one."
+)
+OPEN_TO_ALL = "RAG_AUTH__REQUIRED is false: whoever reaches it may read, change and delete everything."
 
 
 def run_server(settings: Settings, *, index: Sequence[Path], collection: str) -> None:
     """Serve until the process is asked to end.
 
     Raises:
-        ConfigError: The address is in use or not this machine's.
+        ConfigError: The address is in use or not this machine's, or other machines reach it and there is no key.
     """
     _share_memory_between_threads()
-    listener = _listen(settings)
-    url = _url(listener)
-    services = Services(settings)
-    if settings.host not in LOOPBACK and not services.store.keys.any_valid() and not settings.auth.required:
-        log.warning(
-            "everyone who reaches this address can read every document: make a key with `rag-server keys create`",
-            host=settings.host,
+    _open_many_files()
+    with contextlib.closing(_listen(settings)) as listener:
+        services = Services(settings)
+        is_open = _is_open(services)
+        url = _url(listener)
+        write_address(settings.data_dir, Address(url, services.local_secret))
+        server = _server(services, background=_beginning(_indexing(index, collection) if index else None))
+        print(
+            f"rag-server is at {url} (data in {settings.data_dir}); it answers questions once {url}/ready says so",
+            file=sys.stderr,
         )
-    write_address(settings.data_dir, Address(url, services.local_secret))
-    background = _indexing(index, collection) if index else None
-    server = _server(services, background=background)
-    print(
-        f"rag-server is at {url} (data in {settings.data_dir}); it answers questions once {url}/ready says so", file=sys.stderr
-    )
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+        if is_open:
+            print(OPEN_TO_ALL if settings.auth.required is False else OPEN_TO_THIS_MACHINE, file=sys.stderr)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+
+
+def _is_open(services: Services) -> bool:
+    """Return whether the server lets in whoever has no key.
+
+    Raises:
+        ConfigError: Other machines reach it, and nobody said that they may.
+    """
+    settings = services.settings
+    if settings.auth.required is not None:
+        return not settings.auth.required
+    if services.store.keys.any_unrevoked():
+        return False
+    if not is_loopback(settings.host):
+        services.store.database.close()
+        raise ConfigError(
+            f"RAG_HOST: other machines reach {settings.host}, and there is no API key: make one with `rag-server keys create "
+            "NAME`, or set RAG_AUTH__REQUIRED=false if everyone who reaches it may read, change and delete everything"
+        )
+    return True
 
 
 @contextlib.asynccontextmanager
@@ -71,18 +96,37 @@ async def temporary_server(settings: Settings, *, with_engine: bool) -> AsyncIte
 
 def _server(services: Services, *, with_engine: bool = True, background: Background | None = None) -> uvicorn.Server:
     app = create_app(services, with_engine=with_engine, background=background)
-    return uvicorn.Server(
-        uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_GRACE_S, server_header=False
-        )
+    return DrainingServer(
+        uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, server_header=False), services
     )
+
+
+def _beginning(indexing: Background | None) -> Background:
+    """Return what is done once the server answers."""
+
+    async def background(services: Services) -> None:
+        works = [_settle] if indexing is None else [_settle, indexing]
+        await asyncio.gather(*(work(services) for work in works))
+
+    return background
+
+
+async def _settle(services: Services) -> None:
+    """Once the models are loaded, keep the garbage collector from looking through them and all libraries again and again.
+
+    Such a look takes a third of a second, in which nobody is answered.
+    """
+    with contextlib.suppress(RagServerError):
+        await services.pipeline()
+    gc.collect()
+    gc.freeze()
 
 
 def _indexing(paths: Sequence[Path], collection: str) -> Background:
     """Return the work of indexing the paths once the embedding model is loaded."""
 
     async def background(services: Services) -> None:
-        services.pending["index"] = f"indexing {', '.join(str(path) for path in paths)} into {collection!r}"
+        services.pending["index"] = "indexing a first collection"
         try:
             await _index(services, paths, collection)
         except RagServerError as error:
@@ -110,6 +154,13 @@ async def _index(services: Services, paths: Sequence[Path], collection: str) -> 
     for reasons in report.failed.values():
         log.warning("not indexed", reasons=reasons)
     log.info("indexed", collection=collection, files=len(report.indexed), unchanged=len(report.unchanged))
+
+
+def _open_many_files() -> None:
+    """Take as many file descriptors as this process may have: a stream needs two, and many systems give 1,024 at first."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _share_memory_between_threads() -> None:

@@ -3,15 +3,29 @@
 import asyncio
 
 import httpx
+import structlog
 
-from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
+from rag_server.engines.engine_json import parsed
+from rag_server.engines.refusals import refusal
+from rag_server.errors import ConfigError, EngineProtocolError, EngineRequestError, EngineUnavailableError, RagServerError
 from rag_server.protocols import Json
+
+log = structlog.get_logger()
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 3
 FIRST_RETRY_DELAY_S = 0.2
 # Answers of an engine, or of the balancer before it, that another try may change.
 RETRIED_STATUSES = {502, 503, 504}
+TOO_MANY_REQUESTS = 429
+_FAILED = {
+    "error": {
+        "message": "the engine failed; the server's log says how",
+        "type": "server_error",
+        "param": None,
+        "code": "engine_failed",
+    }
+}
 
 
 class EngineHttpClient:
@@ -35,39 +49,43 @@ class EngineHttpClient:
             EngineUnavailableError: It is unreachable, slow or overloaded, and further tries did not help.
             EngineRequestError: It refuses.
             EngineProtocolError: It answers something else.
+            ConfigError: It wants another key.
         """
         response = await self.send(method, url, body, stream=False)
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
+        answer = _json(response)
         if not isinstance(answer, dict):
-            raise EngineProtocolError(f"the engine answered {url} with something that is no JSON object")
+            log.error("the engine answered something that is no JSON object", url=_place(url))
+            raise EngineProtocolError("the engine answered something that is no JSON object; the server's log says where")
         return answer
 
     async def send(self, method: str, url: str, body: Json | None, *, stream: bool) -> httpx.Response:
         """Return a successful response, tried again while the engine is unreachable or overloaded.
 
+        Messages of errors are read by clients, so the engine's address and what it says of its own faults are in the log only.
+
         Raises:
             EngineUnavailableError: Further tries did not help.
             EngineRequestError: The engine refuses.
+            ConfigError: The engine wants another key.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 response = await self._http.send(self._http.build_request(method, url, json=body), stream=stream)
-            except httpx.ConnectError as error:
-                failure = EngineUnavailableError(f"the engine cannot be reached at {url}: {reason(error)}")
+                if response.status_code >= 400:
+                    await response.aread()
+                    await response.aclose()
             except httpx.TimeoutException as error:
-                raise EngineUnavailableError(f"the engine did not answer in time: {reason(error)}") from error
+                log.error("the engine did not answer in time", url=_place(url), reason=reason(error))
+                raise EngineUnavailableError("the engine did not answer in time") from error
             except httpx.HTTPError as error:
-                failure = EngineUnavailableError(f"the engine closed the connection: {reason(error)}")
+                if attempt == MAX_ATTEMPTS:
+                    log.warning("the engine cannot be reached", url=_place(url), reason=reason(error))
+                failure = EngineUnavailableError("the engine cannot be reached; the server's log says where and why")
             else:
                 if response.status_code < 400:
                     return response
-                await response.aread()
-                await response.aclose()
                 if response.status_code not in RETRIED_STATUSES:
-                    raise EngineRequestError(response.status_code, _body(response))
+                    raise _refused(response)
                 failure = EngineUnavailableError("the engine is overloaded", retry_after_s=_retry_after_s(response))
             if attempt < MAX_ATTEMPTS:
                 await asyncio.sleep(FIRST_RETRY_DELAY_S * 2 ** (attempt - 1))
@@ -79,11 +97,28 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _body(response: httpx.Response) -> object:
+def _place(url: str | httpx.URL) -> str:
+    """Return an address without the password that it may hold."""
+    address = httpx.URL(url)
+    return f"{address.scheme}://{address.netloc.decode()}{address.path}"
+
+
+def _refused(response: httpx.Response) -> RagServerError:
+    status = response.status_code
+    if 400 <= status < 500 and status != 401:
+        retry_after_s = _retry_after_s(response) if status == TOO_MANY_REQUESTS else None
+        return EngineRequestError(status, refusal(status, _json(response)), retry_after_s)
+    log.error("the engine failed", url=_place(response.url), status=status, answer=response.text[:500])
+    if status == 401:
+        return ConfigError("RAG_ENGINE__API_KEY: the engine refuses this key; set the one that it wants")
+    return EngineRequestError(status, _FAILED)
+
+
+def _json(response: httpx.Response) -> object:
     try:
-        return response.json()
+        return parsed(response.content.decode())
     except ValueError:
-        return {"error": {"message": response.text[:500], "type": "engine_error", "param": None, "code": None}}
+        return None
 
 
 def _retry_after_s(response: httpx.Response) -> int:

@@ -1,4 +1,4 @@
-"""The client for OpenAI-compatible engines: requests and answers pass through as they are."""
+"""The client for OpenAI-compatible engines: requests pass as they are, answers too, with what OpenAI's never lack."""
 
 import json
 import time
@@ -8,9 +8,14 @@ from contextlib import aclosing
 import httpx
 import structlog
 
+from rag_server.engines.answer_shapes import CHAT_ID, TEXT_ID, StreamShape, completed_chat, completed_text
+from rag_server.engines.engine_json import parsed
 from rag_server.engines.http_client import EngineHttpClient, reason
+from rag_server.engines.refusals import refusal
 from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
 from rag_server.protocols import Json
+from rag_server.spans import Span
+from rag_server.usage import tokens_of, traced
 
 log = structlog.get_logger()
 
@@ -21,6 +26,8 @@ ASSUMED_CONTEXT_LENGTH = 8192
 # No tokenizer in use makes more tokens of a text than this share of its UTF-8 bytes, but for odd ones; templates add some.
 ESTIMATED_BYTES_PER_TOKEN = 2
 TEMPLATE_TOKENS_PER_MESSAGE = 8
+# As OpenTelemetry names them.
+_OPERATIONS = {"/chat/completions": "chat", "/completions": "text_completion", "/embeddings": "embeddings"}
 
 
 class OpenAIHttpEngine:
@@ -68,7 +75,7 @@ class OpenAIHttpEngine:
 
     async def chat(self, body: Json) -> Json:
         """Return the completion of a chat request."""
-        return await self._http.request("POST", self._v1("/chat/completions"), {**self._request_defaults, **body})
+        return completed_chat(await self._post("/chat/completions", {**self._request_defaults, **body}), body)
 
     async def stream_chat(self, body: Json) -> AsyncGenerator[Json, None]:
         """Yield the chunks of a streamed chat request; closing the iterator ends the engine's work.
@@ -77,15 +84,29 @@ class OpenAIHttpEngine:
             EngineUnavailableError: Nothing was streamed, and further tries did not help.
             EngineProtocolError: The stream broke off; it is never tried again, since a part of it was already handed on.
         """
-        response = await self._http.send("POST", self._v1("/chat/completions"), {**self._request_defaults, **body}, stream=True)
-        try:
-            async with aclosing(_events(response)) as events:
-                async for event in events:
-                    yield event
-        except httpx.HTTPError as error:
-            raise EngineProtocolError(f"the engine's answer broke off: {reason(error)}") from error
-        finally:
-            await response.aclose()
+        shape = StreamShape(body, "chat.completion.chunk", CHAT_ID)
+        async with aclosing(self._stream("/chat/completions", {**self._request_defaults, **body})) as chunks:
+            async for chunk in chunks:
+                yield shape.chat_chunk(chunk)
+
+    async def complete(self, body: Json) -> Json:
+        """Return the completion of a text request."""
+        return completed_text(await self._post("/completions", {**self._request_defaults, **body}), body)
+
+    async def stream_complete(self, body: Json) -> AsyncGenerator[Json, None]:
+        """Yield the chunks of a streamed text request; see `stream_chat`."""
+        shape = StreamShape(body, "text_completion", TEXT_ID)
+        async with aclosing(self._stream("/completions", {**self._request_defaults, **body})) as chunks:
+            async for chunk in chunks:
+                yield shape.text_chunk(chunk)
+
+    async def embed(self, body: Json) -> Json:
+        """Return the engine's own embeddings."""
+        return await self._post("/embeddings", body)
+
+    async def serves(self, model: str) -> bool:
+        """Return whether the engine lists a model of that name."""
+        return any(entry.get("id") == model for entry in await self._recent_models())
 
     async def count_tokens(self, model: str, messages: Sequence[Json]) -> int:
         """Return the prompt's length in the model's own tokens, or an upper estimate where the engine cannot tell."""
@@ -118,6 +139,31 @@ class OpenAIHttpEngine:
         length = lengths.get(model)
         return length if isinstance(length, int) else ASSUMED_CONTEXT_LENGTH
 
+    async def _post(self, path: str, body: Json) -> Json:
+        with traced(_OPERATIONS[path], model=str(body.get("model"))) as span:
+            answer = await self._http.request("POST", self._v1(path), body)
+            _say_usage(span, answer)
+            return answer
+
+    async def _stream(self, path: str, body: Json) -> AsyncGenerator[Json, None]:
+        with traced(_OPERATIONS[path], model=str(body.get("model"))) as span:
+            async with aclosing(self._chunks(path, body)) as chunks:
+                async for chunk in chunks:
+                    _say_usage(span, chunk)
+                    yield chunk
+
+    async def _chunks(self, path: str, body: Json) -> AsyncGenerator[Json, None]:
+        response = await self._http.send("POST", self._v1(path), body, stream=True)
+        try:
+            async with aclosing(_events(response)) as events:
+                async for event in events:
+                    yield event
+        except httpx.HTTPError as error:
+            log.error("the engine's answer broke off", reason=reason(error))
+            raise EngineProtocolError("the engine's answer broke off") from error
+        finally:
+            await response.aclose()
+
     async def _tokenize(self, body: Json) -> Json:
         # vLLM serves /tokenize beside /v1, not under it.
         return await self._http.request("POST", f"{self._v1('').removesuffix('/v1')}/tokenize", body)
@@ -140,16 +186,28 @@ async def _events(response: httpx.Response) -> AsyncGenerator[Json, None]:
         if data == "[DONE]":
             return
         try:
-            event = json.loads(data)
+            event = parsed(data)
         except ValueError:
             raise EngineProtocolError("the engine streamed something that is no JSON") from None
         if not isinstance(event, dict):
             raise EngineProtocolError("the engine streamed something that is no JSON object")
-        if "error" in event:
-            raise EngineProtocolError(f"the engine failed while answering: {_message(event['error'])}")
+        if event.get("error") is not None:
+            raise _failure(event)
         yield event
     raise EngineProtocolError("the engine's answer broke off before its end")
 
 
-def _message(error: object) -> str:
-    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+def _say_usage(span: Span, answer: Json) -> None:
+    if isinstance(usage := answer.get("usage"), dict):
+        prompt, output = tokens_of(usage)
+        span.set(prompt_tokens=prompt, output_tokens=output)
+
+
+def _failure(event: Json) -> EngineRequestError | EngineProtocolError:
+    """Return the error of a stream that ends with one; what is the engine's own fault is in the log only."""
+    error = event["error"]
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, int) and 400 <= code < 500:
+        return EngineRequestError(code, refusal(code, event))
+    log.error("the engine failed while answering", reason=str(error)[:500])
+    return EngineProtocolError("the engine failed while answering; the server's log says how")

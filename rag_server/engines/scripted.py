@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import re
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,14 +13,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Message, Send
 
-from rag_server.engines.scripted_ranking import first_token_logprobs, scripted_ranking
+from rag_server.engines.scripted_answers import TOKEN, content_texts, count_tokens, reply, scripted_answer, spoken
+from rag_server.engines.scripted_ranking import first_token_logprobs
+from rag_server.engines.scripted_shapes import ChatAnswer, TextAnswer, embeddings
 
 MODEL = "scripted"
-# The passages of rag_server/prompt.py: "---", "[1] title", the text, "---".
-PASSAGE = re.compile(r"(?<=---\n)\[(\d+)\] [^\n]*\n(.*?)(?=\n---\n)", re.DOTALL)
-QUESTION = re.compile(r"Question: (.*)\Z", re.DOTALL)
-WORD = re.compile(r"\w+")
-TOKEN = re.compile(r"\s*\S+|\s+")
+# As in OpenAI's API, of a text completion that names no limit.
+TEXT_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +36,12 @@ class Script:
 
 @dataclass(slots=True)
 class Stats:
-    """What the engine has seen: `aborted` counts answers that the client did not wait for."""
+    """What the engine has seen: `aborted` counts answers that the client did not wait for, `running` those on their way."""
 
     requests: int = 0
     finished: int = 0
     aborted: int = 0
+    running: int = 0
 
 
 class ScriptedEngine:
@@ -77,46 +75,109 @@ class ScriptedEngine:
 
     async def chat(self, request: Request) -> Response:
         """Answer POST /v1/chat/completions."""
+        body = await self._accepted(request)
+        if isinstance(body, Response):
+            return body
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            return _error(400, "The body must be a JSON object with messages.", param="messages")
+        prompt_tokens = sum(count_tokens(text) for text in _texts(body))
+        if prompt_tokens + 1 > self.script.context_length:
+            return self._too_long()
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or self.script.context_length
+        answer = ChatAnswer(
+            body,
+            reply(body, self.script.answer, limit),
+            prompt_tokens,
+            f"chatcmpl-{self.stats.requests}",
+            self._logprobs(body),
+        )
+        return await self._answered(request, body, answer, len(answer.reply.tokens))
+
+    async def complete(self, request: Request) -> Response:
+        """Answer POST /v1/completions."""
+        body = await self._accepted(request)
+        if isinstance(body, Response):
+            return body
+        prompts = tuple(self._prompts(body.get("prompt")))
+        if not prompts:
+            return _error(400, "The body must be a JSON object with a prompt.", param="prompt")
+        if max(count_tokens(prompt) for prompt in prompts) + 1 > self.script.context_length:
+            return self._too_long()
+        asked = body.get("max_tokens")
+        limit = asked if isinstance(asked, int) else TEXT_TOKENS
+        said = [self.script.answer or scripted_answer([{"role": "user", "content": prompt}]) for prompt in prompts]
+        replies = tuple(spoken(text, body.get("stop"), limit) for text in said)
+        answer = TextAnswer(body, prompts, replies, f"cmpl-{self.stats.requests}")
+        return await self._answered(request, body, answer, sum(len(one.tokens) for one in replies))
+
+    async def embed(self, request: Request) -> Response:
+        """Answer POST /v1/embeddings."""
+        body = await self._accepted(request)
+        if isinstance(body, Response):
+            return body
+        self.stats.finished += 1
+        return JSONResponse(embeddings(body, list(self._prompts(body.get("input")))))
+
+    async def _accepted(self, request: Request) -> dict[str, Any] | Response:
+        """Return the body of a request, or the refusal."""
         self.stats.requests += 1
         if self.script.fail_every and self.stats.requests % self.script.fail_every == 0:
             return _error(503, "scripted failure", headers={"retry-after": "1"})
         body = await _object(request)
-        if body is None or not isinstance(body.get("messages"), list):
-            return _error(400, "The body must be a JSON object with messages.")
+        if body is None:
+            return _error(400, "The body must be a JSON object.")
         if body.get("model") != MODEL:
-            return _error(404, f"The model `{body.get('model')}` does not exist.")
-        prompt_tokens = sum(count_tokens(text) for text in _texts(body))
-        limit = body.get("max_completion_tokens") or body.get("max_tokens") or self.script.context_length
-        if prompt_tokens + 1 > self.script.context_length:
-            return _error(400, f"This model's maximum context length is {self.script.context_length} tokens.")
-        tokens = TOKEN.findall(self.script.answer if self.script.answer is not None else scripted_answer(body["messages"]))
-        finish_reason = "length" if len(tokens) > limit else "stop"
-        logprobs = self._logprobs(body)
-        answer = _Answer(body, tuple(tokens[:limit]), finish_reason, prompt_tokens, f"chatcmpl-{self.stats.requests}", logprobs)
+            return _error(404, f"The model `{body.get('model')}` does not exist.", param="model")
+        return body
+
+    async def _answered(
+        self, request: Request, body: dict[str, Any], answer: ChatAnswer | TextAnswer, num_tokens: int
+    ) -> Response:
         if body.get("stream"):
-            breaks = 0 < self.script.break_after_tokens <= len(answer.tokens)
+            breaks = 0 < self.script.break_after_tokens <= num_tokens
             response = _CutResponse if breaks else StreamingResponse
             return response(self._stream(answer), media_type="text/event-stream")
-        completed = await _stays(request, self.script.time_to_first_token_s + len(answer.tokens) * self._token_s)
-        self.stats.finished += completed
-        self.stats.aborted += not completed
+        self.stats.running += 1
+        completed = await _stays(request, self.script.time_to_first_token_s + num_tokens * self._token_s)
+        self._ended(completed=completed)
         return JSONResponse(answer.completion())
 
-    def _logprobs(self, body: dict[str, Any]) -> dict[str, object] | None:
+    def _ended(self, *, completed: bool) -> None:
+        self.stats.running -= 1
+        self.stats.finished += completed
+        self.stats.aborted += not completed
+
+    def _logprobs(self, body: dict[str, Any]) -> dict[str, Any] | None:
         """Return the log-probabilities of the tokens that the request names, at the first position, as vLLM does."""
         asked = body.get("logprob_token_ids")
         if not isinstance(asked, list):
             return None
         text_of = {id_: text for text, id_ in self._vocabulary.items()}
-        tokens = [(id_, text_of.get(id_, "")) for id_ in asked]
-        return {"content": [{"top_logprobs": first_token_logprobs("\n".join(_texts(body)), tokens)}]}
+        top = first_token_logprobs("\n".join(_texts(body)), [(id_, text_of.get(id_, "")) for id_ in asked])
+        return {"content": [{"token": "", "logprob": 0.0, "bytes": [], "top_logprobs": top}], "refusal": None}
+
+    def _prompts(self, prompt: object) -> Iterator[str]:
+        """Yield the text of each prompt; token ids are those of /tokenize."""
+        if isinstance(prompt, str):
+            yield prompt
+        elif isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
+            text_of = {id_: text for text, id_ in self._vocabulary.items()}
+            yield "".join(text_of.get(token, f" {token}") for token in prompt)
+        elif isinstance(prompt, list):
+            for one in prompt:
+                yield from self._prompts(one)
+
+    def _too_long(self) -> Response:
+        return _error(400, f"This model's maximum context length is {self.script.context_length} tokens.")
 
     @property
     def _token_s(self) -> float:
         return 1 / self.script.tokens_per_s if self.script.tokens_per_s else 0.0
 
-    async def _stream(self, answer: "_Answer") -> AsyncIterator[str]:
+    async def _stream(self, answer: ChatAnswer | TextAnswer) -> AsyncIterator[str]:
         completed = False
+        self.stats.running += 1
         try:
             await asyncio.sleep(self.script.time_to_first_token_s)
             for number, chunk in enumerate(answer.chunks()):
@@ -128,8 +189,7 @@ class ScriptedEngine:
             yield "data: [DONE]\n\n"
             completed = True
         finally:
-            self.stats.finished += completed
-            self.stats.aborted += not completed
+            self._ended(completed=completed)
 
 
 class _CutResponse(StreamingResponse):
@@ -143,73 +203,6 @@ class _CutResponse(StreamingResponse):
         await super().stream_response(send_all_but_the_end)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """One answer as a completion object or as the chunks of a stream."""
-
-    body: dict[str, object]
-    tokens: tuple[str, ...]
-    finish_reason: str
-    prompt_tokens: int
-    id: str
-    logprobs: dict[str, object] | None = None
-
-    @property
-    def _num_choices(self) -> int:
-        n = self.body.get("n")
-        return n if isinstance(n, int) else 1
-
-    def _usage(self) -> dict[str, int]:
-        completion_tokens = len(self.tokens) * self._num_choices
-        total = self.prompt_tokens + completion_tokens
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
-
-    def completion(self) -> dict[str, object]:
-        message = {"role": "assistant", "content": "".join(self.tokens)}
-        choices = [
-            {"index": index, "message": message, "logprobs": self.logprobs, "finish_reason": self.finish_reason}
-            for index in range(self._num_choices)
-        ]
-        return {**self._head("chat.completion"), "choices": choices, "usage": self._usage()}
-
-    def chunks(self) -> Iterator[dict[str, object]]:
-        head = self._head("chat.completion.chunk")
-        deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
-        deltas += [({"content": token}, None) for token in self.tokens]
-        deltas += [({}, self.finish_reason)]
-        for delta, finish_reason in deltas:
-            for index in range(self._num_choices):
-                yield {**head, "choices": [{"index": index, "delta": delta, "finish_reason": finish_reason}]}
-        options = self.body.get("stream_options")
-        if isinstance(options, dict) and options.get("include_usage"):
-            yield {**head, "choices": [], "usage": self._usage()}
-
-    def _head(self, kind: str) -> dict[str, object]:
-        return {"id": self.id, "object": kind, "created": int(time.time()), "model": self.body["model"]}
-
-
-def scripted_answer(messages: Sequence[dict[str, object]]) -> str:
-    """Return a ranking; or the sentence that shares most words with the question, and its passage's mark; or an echo."""
-    last = next((text for message in reversed(messages) for text in _content(message) if message.get("role") == "user"), "")
-    ranking = scripted_ranking(last)
-    if ranking is not None:
-        return ranking
-    question = QUESTION.search(last)
-    passages = PASSAGE.findall(last)
-    if question is None or not passages:
-        return f"You said: {question.group(1) if question else last}"
-    asked = set(WORD.findall(question.group(1).lower()))
-    number, text = max(passages, key=lambda passage: len(asked & set(WORD.findall(passage[1].lower()))))
-    sentences = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
-    best = max(sentences, key=lambda sentence: len(asked & set(WORD.findall(sentence.lower()))))
-    return f"{best} [{number}]"
-
-
-def count_tokens(text: str) -> int:
-    """Return the number of words of a text."""
-    return len(text.split())
-
-
 def create_app(script: Script) -> Starlette:
     """Return the server's application."""
     engine = ScriptedEngine(script)
@@ -217,6 +210,8 @@ def create_app(script: Script) -> Starlette:
         routes=[
             Route("/v1/models", engine.models),
             Route("/v1/chat/completions", engine.chat, methods=["POST"]),
+            Route("/v1/completions", engine.complete, methods=["POST"]),
+            Route("/v1/embeddings", engine.embed, methods=["POST"]),
             Route("/tokenize", engine.tokenize, methods=["POST"]),
             Route("/health", engine.health),
             Route("/scripted/stats", engine.read_stats),
@@ -250,23 +245,14 @@ async def _disconnected(request: Request) -> None:
         continue
 
 
-def _texts(body: dict[str, object]) -> Iterator[str]:
+def _texts(body: dict[str, Any]) -> Iterator[str]:
     prompt, messages = body.get("prompt"), body.get("messages")
     if isinstance(prompt, str):
         yield prompt
     for message in messages if isinstance(messages, list) else []:
-        yield from _content(message)
+        yield from content_texts(message)
 
 
-def _content(message: dict[str, object]) -> Iterator[str]:
-    content = message.get("content")
-    if isinstance(content, str):
-        yield content
-    for part in content if isinstance(content, list) else []:
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            yield part["text"]
-
-
-def _error(status: int, message: str, *, headers: dict[str, str] | None = None) -> Response:
-    error = {"message": message, "type": "scripted_error", "param": None, "code": status}
+def _error(status: int, message: str, *, param: str | None = None, headers: dict[str, str] | None = None) -> Response:
+    error = {"message": message, "type": "scripted_error", "param": param, "code": status}
     return JSONResponse({"error": error}, status_code=status, headers=headers)

@@ -122,7 +122,7 @@ class VllmProcess:
                 return
             except (_ChildFailedError, OSError) as error:
                 log.error("engine failed", reason=str(error), log=str(self.log_path), end=last_lines(self.log_path))
-                self._set_state(f"{error}; its log is {self.log_path}; starting again in {delay_s:.0f} s")
+                self._set_state(f"{error}; the server's log says more; starting again in {delay_s:.0f} s")
             finally:
                 await self._end_child()
             await asyncio.sleep(delay_s)
@@ -212,7 +212,8 @@ class VllmProcess:
         while self._child.exit_status() is None:
             await asyncio.sleep(POLL_S)
         if self._child.exit_status() != 0:
-            raise _ChildFailedError(f"the packaged weights could not be converted: {last_lines(self._child.log_path)}")
+            log.error("the packaged weights could not be converted", end=last_lines(self._child.log_path))
+            raise _ChildFailedError("the packaged weights could not be converted")
         return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rag_server.config import ChunkingSettings
-from rag_server.errors import CancelledByUserError, DocumentError
+from rag_server.errors import CancelledByUserError, DocumentError, UnsupportedFormatError
 from rag_server.jobs.fingerprints import content_hash_of, file_fingerprint
 from rag_server.jobs.passage_text import passage_text
 from rag_server.jobs.prefetch import prefetched
@@ -16,7 +16,7 @@ from rag_server.observability import CHUNKS_INDEXED
 from rag_server.protocols import Embedder, Progress
 from rag_server.store.documents import Documents
 from rag_server.store.files import Files
-from rag_server.types import Chunk, Document, EmbeddedDocument, NewFile, StoredFile, Vectors, VectorStore
+from rag_server.types import Chunk, Document, EmbeddedDocument, FileErrorCode, NewFile, StoredFile, Vectors, VectorStore
 
 # Reads a file, telling how many of its bytes are read so far.
 Load = Callable[[Path, Callable[[int], None]], Iterator[Document | DocumentError]]
@@ -191,9 +191,10 @@ class Ingest:
                     yield self._cut(vector_store, opened, loaded, content_hash)
         except DocumentError as error:
             # Read to its end or not at all: what an earlier version of the file stored must not be taken for gone.
-            self._give_up(opened, report, str(error))
+            code: FileErrorCode = "unsupported_file" if isinstance(error, UnsupportedFormatError) else "invalid_file"
+            self._give_up(opened, report, str(error), code)
         except OSError as error:
-            self._give_up(opened, report, f"{opened.path}: cannot be read: {error.strerror}")
+            self._give_up(opened, report, f"{opened.path}: cannot be read: {error.strerror}", "server_error")
         except CancelledByUserError as error:
             self._give_up(opened, report, str(error))
 
@@ -271,12 +272,12 @@ class Ingest:
             self._files.renew(opened.stored, opened.bytes_read)
             opened.renewed_at = time.monotonic()
 
-    def _give_up(self, opened: _OpenFile, report: IngestReport, reason: str) -> None:
+    def _give_up(self, opened: _OpenFile, report: IngestReport, reason: str, code: FileErrorCode = "invalid_file") -> None:
         if opened.given_up:
             return
         opened.given_up = True
         opened.faults.append(reason)
-        self._files.fail(opened.stored, _told(opened))
+        self._files.fail(opened.stored, _told(opened), code)
         report.failed[str(opened.path)] = opened.faults
 
     def _close(self, vector_store: VectorStore, read: Sequence[_OpenFile], report: IngestReport) -> None:

@@ -11,7 +11,7 @@ from rag_server.errors import RagServerError
 from rag_server.factory import Store
 from rag_server.jobs.ingest import Ingest
 from rag_server.protocols import Embedder
-from rag_server.store.files import UPLOAD
+from rag_server.store.file_rows import UPLOAD
 from rag_server.store.vector_stores import check_embedding
 from rag_server.types import StoredFile, VectorStore
 
@@ -65,7 +65,7 @@ def index_one(
             ingest(embedder).run_leased(vector_store, file, path, NoProgress())
     except (RagServerError, OSError) as error:
         log.warning("not indexed", file=file.filename, reason=str(error))
-        store.files.fail(file, str(error))
+        store.files.fail(file, str(error), "server_error")
 
 
 def _file_name(name: str) -> str:

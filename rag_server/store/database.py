@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from rag_server.errors import ConfigError, StoreDamagedError, StoreError
+from rag_server.errors import ConfigError, InvalidRequestError, StoreDamagedError, StoreError
 from rag_server.store.commit_count import CommitCount
+from rag_server.store.migration import SCHEMA_VERSION, migrate
 from rag_server.store.schema import facts, metadata
 
+log = structlog.get_logger()
+
 BUSY_TIMEOUT_MS = 30_000
-SCHEMA_VERSION = 2
 # Any constant that no other program on the server uses.
 POSTGRESQL_WRITE_LOCK = 0x7261675F
 # Structure is checked at every start up to this size; `rag-server doctor` checks larger ones.
@@ -101,13 +104,16 @@ class Database:
     def _check_facts(self, connection: Connection) -> None:
         known = inspect(connection).has_table("facts")
         found: dict[str, int] = {row.name: row.value for row in connection.execute(select(facts))} if known else {}
-        if found.get("schema") != SCHEMA_VERSION:
+        # Whatever a damaged or foreign log would bring is looked at before anything is rewritten.
+        if self._commits is not None and known:
+            self._commits.check(found.get("commits", 0), self.path)
+        if known and migrate(connection, found.get("schema")):
+            log.info("the store was brought to the layout of this version", store=self.name, schema=SCHEMA_VERSION)
+        elif found.get("schema") != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.name} was written by another version of rag-server (schema {found.get('schema', 'unknown')}, this one "
                 f"needs {SCHEMA_VERSION}); use that version, or another RAG_DATA_DIR and index again"
             )
-        if self._commits is not None:
-            self._commits.check(found.get("commits", 0), self.path)
 
 
 def check_structure(connection: Connection, name: str) -> None:
@@ -184,6 +190,8 @@ REMEDIES = {
     "password": "correct the user or password in RAG_DATABASE__URL",
     "connection": "start PostgreSQL, or correct RAG_DATABASE__URL",
 }
+# As psycopg says it.
+NUL_REFUSED = "cannot contain NUL (0x00) bytes"
 DAMAGED = (
     "malformed",
     "not a database",
@@ -202,7 +210,12 @@ def _named_errors(url: URL) -> Iterator[None]:
     # The driver decodes the message that quotes the damaged bytes.
     except UnicodeDecodeError as error:
         raise StoreDamagedError(f"{url.database}: {error}; the file is damaged: restore it from a backup") from error
+    # What no database stores came from a client: half of a surrogate pair, or NUL in PostgreSQL.
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError("a text of the request holds half of a surrogate pair, which cannot be stored") from error
     except DBAPIError as error:
+        if NUL_REFUSED in str(error.orig):
+            raise InvalidRequestError("a text of the request holds a NUL character, which cannot be stored") from error
         name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
         reason = " ".join(str(error.orig).split())
         lowered = reason.lower()

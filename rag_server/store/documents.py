@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, literal, select, update
@@ -19,6 +19,8 @@ from rag_server.types import Chunk, EmbeddedDocument, StoredChunk, StoredFile, V
 LEASE_S = 120.0
 # SQLite takes 32,766 parameters in one statement.
 MAX_PARAMETERS = 10_000
+# Of documents, each of which may be large.
+TEXTS_AT_ONCE = 16
 
 
 class Documents:
@@ -62,6 +64,19 @@ class Documents:
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 
+    def texts(self, file: StoredFile) -> Iterator[str]:
+        """Yield the text of each of the file's documents, in the order in which they were stored."""
+        table = schema.documents.c
+        of_file = select(table.id, table.text).where(table.file_key == file.key).order_by(table.id).limit(TEXTS_AT_ONCE)
+        last = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(of_file.where(table.id > last)).all()
+            if not rows:
+                return
+            last = rows[-1].id
+            yield from (row.text for row in rows)
+
     def put(
         self, vector_store: VectorStore, file: StoredFile, documents: Sequence[EmbeddedDocument], *, bytes_read: int
     ) -> None:
@@ -97,7 +112,13 @@ class Documents:
             connection.execute(
                 update(schema.files)
                 .where(schema.files.c.key == file.key)
-                .values(**changes, error=error, lease_owner=None, lease_until=None)
+                .values(
+                    **changes,
+                    error=error,
+                    error_code=None if error is None else "invalid_file",
+                    lease_owner=None,
+                    lease_until=None,
+                )
             )
 
 

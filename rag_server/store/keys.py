@@ -1,9 +1,10 @@
 """API keys: shown once, kept as a hash; each says for whom its bearer asks."""
 
 import hashlib
+import hmac
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
@@ -12,7 +13,7 @@ from rag_server.errors import NotFoundError
 from rag_server.store import schema
 from rag_server.store.database import Database
 from rag_server.store.seals import seal
-from rag_server.types import Access, ApiKey
+from rag_server.types import Access, ApiKey, Scope
 
 PREFIX = "rag-"
 table = schema.keys
@@ -24,8 +25,17 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, *, tenant: str = "", principals: Collection[str] | None = None) -> tuple[ApiKey, str]:
-        """Make a key; return it with its secret, which cannot be read again."""
+    def create(
+        self,
+        name: str,
+        *,
+        tenant: str = "",
+        principals: Collection[str] | None = None,
+        scopes: Collection[Scope] | None = None,
+        expires_at: int | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> tuple[ApiKey, str]:
+        """Make a key; return it with its secret, which cannot be read again. What is None is not limited."""
         secret = f"{PREFIX}{secrets.token_urlsafe(32)}"
         key_id = f"key_{secrets.token_hex(8)}"
         values = {
@@ -35,6 +45,9 @@ class Keys:
             "tenant": tenant,
             "principals": None if principals is None else sorted(set(principals)),
             "created_at": int(time.time()),
+            "expires_at": expires_at,
+            "scopes": None if scopes is None else sorted(set(scopes)),
+            "limits": dict(limits) if limits else None,
         }
         with self._database.write() as connection:
             connection.execute(insert(table).values(values))
@@ -47,17 +60,19 @@ class Keys:
             return [_key(row) for row in connection.execute(select(table).order_by(table.c.created_at, table.c.id))]
 
     def find(self, secret: str) -> ApiKey | None:
-        """Return the key of that secret, None if there is none or it is revoked.
+        """Return the key of that secret, None if there is none or it is revoked or expired.
 
         The look-up is by the hash of the whole secret: how long it takes says nothing about how much of it is right.
         """
-        query = select(table).where(table.c.secret_hash == _hash(secret), table.c.revoked_at.is_(None))
+        secret_hash = _hash(secret)
+        unexpired = table.c.expires_at.is_(None) | (table.c.expires_at > int(time.time()))
+        query = select(table).where(table.c.secret_hash == secret_hash, table.c.revoked_at.is_(None), unexpired)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
-        return None if row is None else _key(row)
+        return None if row is None or not hmac.compare_digest(row.secret_hash, secret_hash) else _key(row)
 
-    def any_valid(self) -> bool:
-        """Return whether there is a key that is not revoked."""
+    def any_unrevoked(self) -> bool:
+        """Return whether there is a key that is not revoked; one that expired counts, since time opens no server."""
         with self._database.read() as connection:
             return connection.execute(select(table.c.id).where(table.c.revoked_at.is_(None)).limit(1)).one_or_none() is not None
 
@@ -92,4 +107,13 @@ def _hash(secret: str) -> str:
 
 def _key(row: Row[Any]) -> ApiKey:
     principals = None if row.principals is None else frozenset(row.principals)
-    return ApiKey(row.id, row.name, Access(row.tenant, principals), row.created_at, row.revoked_at)
+    return ApiKey(
+        id=row.id,
+        name=row.name,
+        access=Access(row.tenant, principals),
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+        expires_at=row.expires_at,
+        scopes=None if row.scopes is None else frozenset(row.scopes),
+        limits=row.limits or {},
+    )

@@ -44,6 +44,11 @@ vector_stores = Table(
     Column("name", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("embedding_id", ForeignKey("embeddings.id"), nullable=False),
+    Column("description", Text),
+    Column("metadata", JSON, nullable=False, default={}, server_default="{}"),
+    # So long without being used, and it is expired; NULL: never.
+    Column("expires_after_days", Integer),
+    Column("last_active_at", BigInteger, nullable=False, default=0, server_default="0"),
     Column("checksum", BigInteger, nullable=False, default=0),
     UniqueConstraint("tenant", "name"),
 )
@@ -75,7 +80,20 @@ uploads = Table(
     Column("principals", JSON(none_as_null=True)),
     # False while its parts are still coming in.
     Column("is_complete", Boolean, nullable=False),
+    # From then on it is not there any more; NULL: never.
+    Column("expires_at", BigInteger),
+    # The numbers of its parts in order, as [first, count] each; NULL: all from 0.
+    Column("layout", JSON(none_as_null=True)),
     Column("checksum", BigInteger, nullable=False, default=0),
+    Index("uploads_by_expiry", "expires_at"),
+)
+
+# Who may read an upload of a key with a list; the same list as uploads.principals, to be searched.
+upload_principals = Table(
+    "upload_principals",
+    metadata,
+    Column("upload_id", ForeignKey("uploads.id"), primary_key=True),
+    Column("principal", String, primary_key=True),
 )
 
 upload_parts = Table(
@@ -85,6 +103,45 @@ upload_parts = Table(
     Column("number", Integer, primary_key=True),
     Column("content", LargeBinary, nullable=False),
     Column("checksum", BigInteger, nullable=False),
+)
+
+# A file that comes in parts, in any order; `uploads` holds it, incomplete until the last call.
+upload_sessions = Table(
+    "upload_sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("owner", String, nullable=False),
+    # Of `uploads`; what is complete may be deleted before its session.
+    Column("file_id", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("mime_type", String, nullable=False),
+    # As announced.
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    # NULL: as the purpose says.
+    Column("file_expires_after_s", Integer),
+    # pending, completed or cancelled; a pending one expires by itself.
+    Column("status", String, nullable=False),
+    Column("checksum", BigInteger, nullable=False, default=0),
+)
+
+session_parts = Table(
+    "session_parts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("session_id", ForeignKey("upload_sessions.id"), nullable=False, index=True),
+    # Its numbers in `upload_parts`.
+    Column("first_number", Integer, nullable=False),
+    Column("num_pieces", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # False while it is coming in.
+    Column("is_complete", Boolean, nullable=False),
+    Column("checksum", BigInteger, nullable=False, default=0),
+    UniqueConstraint("session_id", "first_number"),
 )
 
 files = Table(
@@ -108,6 +165,8 @@ files = Table(
     # How it is cut: {"max_tokens": n, "overlap_tokens": n}; NULL is as the settings say.
     Column("chunking", JSON(none_as_null=True)),
     Column("error", Text),
+    # server_error, unsupported_file or invalid_file.
+    Column("error_code", String),
     Column("bytes_read", BigInteger, nullable=False),
     # Until when (seconds since 1970) which process works on it; another may take over afterwards.
     Column("lease_owner", String),
@@ -127,6 +186,26 @@ file_principals = Table(
     metadata,
     Column("file_key", ForeignKey("files.key"), primary_key=True),
     Column("principal", String, primary_key=True),
+)
+
+# Files that were put into a vector store together.
+file_batches = Table(
+    "file_batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("vector_store_id", ForeignKey("vector_stores.id"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("cancelled_at", BigInteger),
+    Column("checksum", BigInteger, nullable=False, default=0),
+)
+
+file_batch_members = Table(
+    "file_batch_members",
+    metadata,
+    Column("batch_id", ForeignKey("file_batches.id"), primary_key=True),
+    Column("file_key", ForeignKey("files.key"), primary_key=True, index=True),
 )
 
 documents = Table(
@@ -215,5 +294,11 @@ keys = Table(
     Column("principals", JSON(none_as_null=True)),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    # NULL: never.
+    Column("expires_at", BigInteger),
+    # NULL: everything.
+    Column("scopes", JSON(none_as_null=True)),
+    # What replaces the settings' limits, by name; NULL: nothing.
+    Column("limits", JSON(none_as_null=True)),
     Column("checksum", BigInteger, nullable=False, default=0),
 )

@@ -2,18 +2,55 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, select, update
 
 from rag_server.store import schema
+from rag_server.store.chat_schema import chat_completions
+from rag_server.store.dialogue_schema import conversation_items, conversations, response_items, responses
 
 # What each table's column `checksum` covers; states that change all the time are left out.
 SEALED: Mapping[Table, tuple[str, ...]] = {
-    schema.vector_stores: ("id", "tenant", "name", "created_at", "embedding_id"),
+    schema.vector_stores: (
+        "id",
+        "tenant",
+        "name",
+        "created_at",
+        "embedding_id",
+        "description",
+        "metadata",
+        "expires_after_days",
+    ),
     schema.embeddings: ("id", "model", "dimension", "location"),
-    schema.uploads: ("id", "tenant", "filename", "purpose", "bytes", "created_at", "principals", "is_complete"),
+    schema.uploads: (
+        "id",
+        "tenant",
+        "filename",
+        "purpose",
+        "bytes",
+        "created_at",
+        "principals",
+        "is_complete",
+        "expires_at",
+        "layout",
+    ),
+    schema.upload_sessions: (
+        "id",
+        "tenant",
+        "owner",
+        "file_id",
+        "filename",
+        "purpose",
+        "mime_type",
+        "bytes",
+        "created_at",
+        "expires_at",
+        "file_expires_after_s",
+        "status",
+    ),
+    schema.session_parts: ("id", "session_id", "first_number", "num_pieces", "bytes", "created_at", "is_complete"),
     schema.files: (
         "id",
         "vector_store_id",
@@ -25,14 +62,31 @@ SEALED: Mapping[Table, tuple[str, ...]] = {
         "principals",
         "chunking",
     ),
+    schema.file_batches: ("id", "tenant", "owner", "vector_store_id", "created_at", "cancelled_at"),
+    chat_completions: ("id", "tenant", "owner", "created_at", "model", "completion", "messages", "metadata"),
+    responses: ("id", "tenant", "owner", "created_at", "previous_response_id", "response"),
+    response_items: ("response_id", "is_output", "id", "item"),
+    conversations: ("id", "tenant", "owner", "created_at", "metadata"),
+    conversation_items: ("conversation_id", "id", "item"),
     schema.documents: ("vector_store_id", "file_key", "document_id", "title", "text", "attributes"),
-    schema.keys: ("id", "name", "secret_hash", "tenant", "principals", "created_at", "revoked_at"),
+    schema.keys: (
+        "id",
+        "name",
+        "secret_hash",
+        "tenant",
+        "principals",
+        "created_at",
+        "revoked_at",
+        "expires_at",
+        "scopes",
+        "limits",
+    ),
 }
 
 
-def seal_of(table: Table, values: Mapping[str, Any] | RowMapping) -> int:
-    """Return the checksum of a row of `table`."""
-    content = [values[name] for name in SEALED[table]]
+def seal_of(table: Table, values: Mapping[str, Any] | RowMapping, columns: Sequence[str] | None = None) -> int:
+    """Return the checksum of a row of `table`; `columns` are those that it covers, where they are not today's."""
+    content = [values[name] for name in columns or SEALED[table]]
     return zlib.crc32(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 

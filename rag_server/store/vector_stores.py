@@ -1,19 +1,26 @@
-"""Vector stores (collections): create, find, list, rename, delete. Each belongs to a tenant, and others never learn of it."""
+"""Vector stores (collections): create, find, list, change, delete. Each belongs to a tenant, and others never learn of it."""
 
-import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, update
 
-from rag_server.errors import EmbeddingMismatchError, InvalidRequestError, NotFoundError
+from rag_server.errors import EmbeddingMismatchError, ExpiredError, InvalidRequestError, NotFoundError
 from rag_server.protocols import Embedder
 from rag_server.store import schema
 from rag_server.store.database import Database
-from rag_server.store.documents import delete_documents
+from rag_server.store.file_rows import delete_files, enqueue_file
+from rag_server.store.ids import new_id
+from rag_server.store.paging import page_of
 from rag_server.store.seals import seal
 from rag_server.store.selection import readable_files
-from rag_server.types import Access, VectorStore
+from rag_server.types import Access, NewFile, NewVectorStore, Page, VectorStore
+
+DAY_S = 24 * 3600
+MAX_NAME_CHARACTERS = 256
+# In the message about one that is not there.
+MAX_NAMES_TOLD = 20
 
 _COLUMNS = (
     schema.vector_stores.c.id,
@@ -24,6 +31,10 @@ _COLUMNS = (
     schema.embeddings.c.model.label("embedding_model"),
     schema.embeddings.c.location.label("embedding_location"),
     schema.embeddings.c.dimension,
+    schema.vector_stores.c.description,
+    schema.vector_stores.c.metadata,
+    schema.vector_stores.c.expires_after_days,
+    schema.vector_stores.c.last_active_at,
 )
 _SELECT = select(*_COLUMNS).select_from(schema.vector_stores.join(schema.embeddings))
 
@@ -33,29 +44,72 @@ class VectorStores:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # When vector stores were used last, until `note_activity` writes it down: a search must not wait for a write.
+        self._active: dict[str, int] = {}
 
     def list(self, access: Access) -> list[VectorStore]:
         """Return the tenant's vector stores, oldest first."""
         table = schema.vector_stores.c
         query = _SELECT.where(table.tenant == access.tenant).order_by(table.created_at, table.name)
         with self._database.read() as connection:
-            return [VectorStore(**row) for row in connection.execute(query).mappings()]
+            return [self._known(row) for row in connection.execute(query).mappings()]
+
+    def page(self, access: Access, page: Page) -> tuple[Sequence[VectorStore], bool]:
+        """Return a page of the tenant's vector stores, in the order in which they were made, and whether there are more."""
+        table = schema.vector_stores.c
+        query = _SELECT.where(table.tenant == access.tenant)
+        with self._database.read() as connection:
+            rows, has_more = page_of(connection, query, page, id_=table.id, position=[table.created_at, table.id])
+        return [self._known(row._mapping) for row in rows], has_more
 
     def get(self, name_or_id: str, access: Access) -> VectorStore:
-        """Return the tenant's vector store of that id or name.
+        """Return the tenant's vector store of that id or name, to look at it or to change it.
 
         Raises:
             NotFoundError: There is none; the message lists those that exist.
         """
         with self._database.read() as connection:
-            found = _find(connection, name_or_id, access.tenant)
-        if found is None:
-            names = ", ".join(store.name for store in self.list(access)) or "none yet"
-            raise NotFoundError(
-                f"there is no collection {name_or_id!r} (there are: {names}); "
-                f"make it with `rag-server index PATH --collection NAME`"
+            row = _find(connection, name_or_id, access.tenant)
+        if row is not None:
+            return self._known(row)
+        first, _ = self.page(access, Page(MAX_NAMES_TOLD, "asc"))
+        names = ", ".join(store.name for store in first) or "none yet"
+        raise NotFoundError(
+            f"there is no collection {name_or_id!r} (there are: {names}); "
+            "make it with `rag-server index PATH --collection NAME`"
+        )
+
+    def use(self, name_or_id: str, access: Access) -> VectorStore:
+        """Return the tenant's vector store of that id or name, to search or to fill it, which puts off its expiry.
+
+        Raises:
+            NotFoundError: There is none.
+            ExpiredError: It was not used for longer than it may be.
+        """
+        found = self.get(name_or_id, access)
+        if is_expired(found):
+            raise ExpiredError(
+                f"the vector store {found.name!r} is expired: it was not used for {found.expires_after_days} days; put its "
+                "files into another one, or change its expires_after"
             )
+        self._active[found.id] = int(time.time())
         return found
+
+    def note_activity(self) -> None:
+        """Write down which vector stores were used since the last time."""
+        table = schema.vector_stores.c
+        noted, self._active = self._active, {}
+        if not noted:
+            return
+        try:
+            with self._database.write() as connection:
+                for store_id, at in sorted(noted.items()):
+                    older = (table.id == store_id, table.last_active_at < at)
+                    connection.execute(update(schema.vector_stores).where(*older).values(last_active_at=at))
+        except BaseException:
+            # To be tried again.
+            self._active = {**noted, **self._active}
+            raise
 
     def by_id(self, vector_store_id: str) -> VectorStore:
         """Return the vector store of that id, whosever it is: for work that nobody asks for.
@@ -67,25 +121,31 @@ class VectorStores:
             row = connection.execute(_SELECT.where(schema.vector_stores.c.id == vector_store_id)).mappings().one_or_none()
         if row is None:
             raise NotFoundError(f"there is no vector store {vector_store_id!r}")
-        return VectorStore(**row)
+        return self._known(row)
 
     def newest(self, limit: int) -> Sequence[VectorStore]:
         """Return the newest vector stores, whosever they are: for work that nobody asks for."""
         query = _SELECT.order_by(schema.vector_stores.c.created_at.desc()).limit(limit)
         with self._database.read() as connection:
-            return [VectorStore(**row) for row in connection.execute(query).mappings()]
+            return [self._known(row) for row in connection.execute(query).mappings()]
 
-    def create(self, name: str, access: Access, embedder: Embedder) -> VectorStore:
-        """Make a vector store for vectors of that model.
+    def create(
+        self, new: NewVectorStore | str, access: Access, embedder: Embedder, files: Sequence[NewFile] = ()
+    ) -> VectorStore:
+        """Make a vector store for vectors of that model, with files to index: all of it, or nothing.
 
         Raises:
             InvalidRequestError: The name cannot be used, or the tenant has a collection of that name.
         """
-        check_name(name)
+        described = NewVectorStore(new) if isinstance(new, str) else new
+        if described.name is not None:
+            check_name(described.name)
         with self._database.write() as connection:
-            if _find(connection, name, access.tenant) is not None:
-                raise InvalidRequestError(f"there is a collection {name!r} already; choose another name", "name")
-            return _create(connection, name, access.tenant, embedder)
+            _check_free(connection, described.name, access.tenant)
+            made = self._known(_create(connection, described, access.tenant, embedder))
+            for file in files:
+                enqueue_file(connection, made, file, access)
+        return made
 
     def get_or_create(self, name: str, access: Access, embedder: Embedder) -> VectorStore:
         """Return the vector store of that name, made on the spot if need be.
@@ -95,30 +155,42 @@ class VectorStores:
         """
         check_name(name)
         with self._database.write() as connection:
-            found = _find(connection, name, access.tenant) or _create(connection, name, access.tenant, embedder)
+            row = _find(connection, name, access.tenant)
+            found = self._known(row or _create(connection, NewVectorStore(name), access.tenant, embedder))
         check_embedding(found, embedder)
         return found
 
-    def rename(self, vector_store: VectorStore, name: str) -> None:
-        """Give the vector store another name."""
-        check_name(name)
+    def change(self, vector_store: VectorStore, changes: Mapping[str, Any]) -> VectorStore:
+        """Set the name (None takes it away), `metadata` or `expires_after_days`; what is not in `changes` stays.
+
+        Raises:
+            InvalidRequestError: The name cannot be used, or the tenant has a collection of that name.
+            NotFoundError: The vector store was deleted meanwhile.
+        """
         table = schema.vector_stores
+        values = dict(changes)
+        if "name" in values:
+            if values["name"] is not None:
+                check_name(values["name"])
+            else:
+                values["name"] = vector_store.id
         with self._database.write() as connection:
-            other = _find(connection, name, vector_store.tenant)
-            if other is not None and other.id != vector_store.id:
-                raise InvalidRequestError(f"there is a collection {name!r} already; choose another name", "name")
-            connection.execute(update(table).where(table.c.id == vector_store.id).values(name=name))
-            seal(connection, table, table.c.id == vector_store.id)
+            if "name" in values:
+                _check_free(connection, values["name"], vector_store.tenant, but=vector_store.id)
+            if values:
+                connection.execute(update(table).where(table.c.id == vector_store.id).values(values))
+                seal(connection, table, table.c.id == vector_store.id)
+            row = connection.execute(_SELECT.where(table.c.id == vector_store.id)).mappings().one_or_none()
+        if row is None:
+            raise NotFoundError(f"the collection {vector_store.name!r} was deleted meanwhile")
+        return self._known(row)
 
     def delete(self, vector_store: VectorStore) -> None:
         """Remove the vector store with everything in it."""
-        documents, files, log = schema.documents, schema.files, schema.deletions
+        files, log, batches = schema.files, schema.deletions, schema.file_batches
         with self._database.write() as connection:
-            keys = select(documents.c.id).where(documents.c.vector_store_id == vector_store.id)
-            delete_documents(connection, vector_store.id, keys)
-            of_store = select(files.c.key).where(files.c.vector_store_id == vector_store.id)
-            connection.execute(delete(schema.file_principals).where(schema.file_principals.c.file_key.in_(of_store)))
-            connection.execute(delete(files).where(files.c.vector_store_id == vector_store.id))
+            delete_files(connection, vector_store.id, select(files.c.key).where(files.c.vector_store_id == vector_store.id))
+            connection.execute(delete(batches).where(batches.c.vector_store_id == vector_store.id))
             connection.execute(delete(log).where(log.c.vector_store_id == vector_store.id))
             connection.execute(delete(schema.vector_stores).where(schema.vector_stores.c.id == vector_store.id))
 
@@ -129,6 +201,10 @@ class VectorStores:
         query = select(func.count()).select_from(joined).where(documents.c.vector_store_id == vector_store.id)
         with self._database.read() as connection:
             return int(connection.execute(query.where(readable_files(access))).scalar_one())
+
+    def _known(self, row: RowMapping) -> VectorStore:
+        """Return the vector store of a row, with what is not written down yet."""
+        return VectorStore(**{**row, "last_active_at": max(row["last_active_at"], self._active.get(row["id"], 0))})
 
 
 def check_embedding(vector_store: VectorStore, embedder: Embedder) -> None:
@@ -141,11 +217,26 @@ def check_embedding(vector_store: VectorStore, embedder: Embedder) -> None:
         )
 
 
+def expiry_of(vector_store: VectorStore) -> int | None:
+    """Return when the vector store expires unless it is used before, in seconds since 1970; None is never."""
+    days = vector_store.expires_after_days
+    return None if days is None else vector_store.last_active_at + days * DAY_S
+
+
+def is_expired(vector_store: VectorStore) -> bool:
+    """Return whether the vector store was not used for longer than it may be."""
+    expires_at = expiry_of(vector_store)
+    return expires_at is not None and expires_at <= time.time()
+
+
 def check_name(name: str) -> None:
     """Raise InvalidRequestError unless a collection can have that name."""
-    if not name or name.startswith("vs_") or any(not character.isprintable() or character == "/" for character in name):
+    faulty = not name or name.startswith("vs_") or any(not character.isprintable() or character == "/" for character in name)
+    if faulty or len(name) > MAX_NAME_CHARACTERS:
         raise InvalidRequestError(
-            f"{name!r} cannot name a collection: use printable characters without '/', not starting with 'vs_'", "name"
+            f"{name[:MAX_NAME_CHARACTERS]!r} cannot name a collection: use up to {MAX_NAME_CHARACTERS} printable characters "
+            "without '/', not starting with 'vs_'",
+            "name",
         )
 
 
@@ -161,17 +252,33 @@ def embedding_of(connection: Connection, embedder: Embedder) -> int:
     return made
 
 
-def _find(connection: Connection, name_or_id: str, tenant: str) -> VectorStore | None:
+def _find(connection: Connection, name_or_id: str, tenant: str) -> RowMapping | None:
     table = schema.vector_stores.c
     query = _SELECT.where(table.tenant == tenant, or_(table.id == name_or_id, table.name == name_or_id))
-    row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else VectorStore(**row)
+    return connection.execute(query).mappings().one_or_none()
 
 
-def _create(connection: Connection, name: str, tenant: str, embedder: Embedder) -> VectorStore:
-    embedding_id = embedding_of(connection, embedder)
-    values = {"id": f"vs_{secrets.token_hex(12)}", "tenant": tenant, "name": name, "created_at": int(time.time())}
-    connection.execute(insert(schema.vector_stores).values(**values, embedding_id=embedding_id))
-    seal(connection, schema.vector_stores, schema.vector_stores.c.id == values["id"])
-    row = connection.execute(_SELECT.where(schema.vector_stores.c.id == values["id"])).mappings().one()
-    return VectorStore(**row)
+def _check_free(connection: Connection, name: str | None, tenant: str, *, but: str | None = None) -> None:
+    """Refuse the name of another collection than `but`."""
+    other = None if name is None else _find(connection, name, tenant)
+    if other is not None and other["id"] != but:
+        raise InvalidRequestError(f"there is a collection {name!r} already; choose another name", "name")
+
+
+def _create(connection: Connection, new: NewVectorStore, tenant: str, embedder: Embedder) -> RowMapping:
+    table, store_id, now = schema.vector_stores, new_id("vs_"), int(time.time())
+    values = {
+        "id": store_id,
+        "tenant": tenant,
+        # A name never begins like an id.
+        "name": new.name or store_id,
+        "created_at": now,
+        "last_active_at": now,
+        "embedding_id": embedding_of(connection, embedder),
+        "description": new.description,
+        "metadata": dict(new.metadata),
+        "expires_after_days": new.expires_after_days,
+    }
+    connection.execute(insert(table).values(values))
+    seal(connection, table, table.c.id == store_id)
+    return connection.execute(_SELECT.where(table.c.id == store_id)).mappings().one()

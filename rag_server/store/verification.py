@@ -10,10 +10,12 @@ from sqlalchemy.exc import DBAPIError
 from rag_server.errors import StoreDamagedError
 from rag_server.store import schema
 from rag_server.store.attributes import typed
+from rag_server.store.chat_schema import chat_completion_metadata, chat_completions
 from rag_server.store.database import Database
 from rag_server.store.files import STATUSES
 from rag_server.store.log import unpack_vector
 from rag_server.store.seals import SEALED, seal_of
+from rag_server.store.uploads import part_numbers
 
 STREAMED_ROWS = 500
 
@@ -29,6 +31,8 @@ def verify(database: Database) -> None:
         _check_chunks,
         _check_vectors,
         _check_parts,
+        _check_upload_principals,
+        _check_chat_metadata,
         _check_files,
         _check_log,
         _check_attributes,
@@ -94,18 +98,33 @@ def _check_parts(connection: Connection) -> None:
             raise StoreDamagedError(f"part {row.number} of the upload {row.upload_id} is not what was stored")
         parts.setdefault(row.upload_id, []).append((row.number, len(row.content)))
     uploads = schema.uploads.c
-    for row in _rows(connection, select(uploads.id, uploads.bytes).where(uploads.is_complete)):
+    for row in _rows(connection, select(uploads.id, uploads.bytes, uploads.layout).where(uploads.is_complete)):
         found = parts.get(row.id, [])
-        numbers = sorted(number for number, _ in found)
-        if numbers != list(range(len(found))) or sum(size for _, size in found) != row.bytes:
+        expected = list(range(len(found))) if row.layout is None else list(part_numbers(row.layout))
+        if sorted(number for number, _ in found) != sorted(expected) or sum(size for _, size in found) != row.bytes:
             raise StoreDamagedError(f"a part of the upload {row.id} is missing")
+
+
+def _check_upload_principals(connection: Connection) -> None:
+    principals = schema.upload_principals.c
+    named = _sets(connection, select(principals.upload_id, principals.principal))
+    for row in _rows(connection, select(schema.uploads.c.id, schema.uploads.c.principals)):
+        if set(row.principals or ()) != named.get(row.id, set()):
+            raise StoreDamagedError(f"who may read the upload {row.id} is not what was stored")
+
+
+def _check_chat_metadata(connection: Connection) -> None:
+    searched: dict[str, dict[str, str]] = {}
+    for row in _rows(connection, select(chat_completion_metadata)):
+        searched.setdefault(row.completion_id, {})[row.key] = row.value
+    for row in _rows(connection, select(chat_completions.c.id, chat_completions.c.metadata)):
+        if row.metadata != searched.get(row.id, {}):
+            raise StoreDamagedError(f"the metadata of the chat completion {row.id} are not what was stored")
 
 
 def _check_files(connection: Connection) -> None:
     principals = schema.file_principals.c
-    named: dict[int, set[str]] = {}
-    for row in _rows(connection, select(principals.file_key, principals.principal)):
-        named.setdefault(row.file_key, set()).add(row.principal)
+    named = _sets(connection, select(principals.file_key, principals.principal))
     for row in _rows(connection, select(schema.files)):
         if row.status not in STATUSES or set(row.principals or ()) != named.get(row.key, set()):
             raise StoreDamagedError(f"the state of the file {row.id} is not what was stored")
@@ -137,6 +156,14 @@ def _check_attributes(connection: Connection) -> None:
             raise StoreDamagedError(f"the attribute {row.name} of document {row.document_key} is not what was stored")
     if expected:
         raise StoreDamagedError(f"{len(expected)} attributes are missing")
+
+
+def _sets(connection: Connection, query: Select[Any]) -> dict[Any, set[str]]:
+    """Return the second column's values by those of the first."""
+    found: dict[Any, set[str]] = {}
+    for key, value in map(tuple, _rows(connection, query)):
+        found.setdefault(key, set()).add(value)
+    return found
 
 
 def _rows(connection: Connection, query: Select[tuple[Any, ...]]) -> Iterator[Row[Any]]:

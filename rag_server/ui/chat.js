@@ -29,7 +29,7 @@ async function listModels() {
   const { data } = await response.json();
   const chosen = model.value;
   const collections = data.filter(({ id }) => id.startsWith("rag/"));
-  const engines = data.filter(({ id }) => !id.startsWith("rag/"));
+  const engines = data.filter(({ id, rag }) => !id.startsWith("rag/") && rag?.task !== "embed");
   model.replaceChildren(
     ...collections.map(({ id }) => element("option", { value: id, text: id.slice("rag/".length) })),
     ...engines.map(({ id }) => element("option", { value: id, text: `${id} (without documents)` })),

@@ -16,16 +16,18 @@ from rag_server.config import load_settings
 from rag_server.errors import (
     CancelledByUserError,
     EmbeddingMismatchError,
+    ForbiddenError,
     InvalidRequestError,
     NotFoundError,
 )
 from rag_server.factory import Store
 from rag_server.store import schema
 from rag_server.store.documents import LEASE_S
+from rag_server.store.expiry import remove_expired
 from rag_server.store.files import MAX_ATTEMPTS
 from rag_server.store.uploads import PART_BYTES
 from rag_server.store.verification import verify
-from rag_server.types import Access, Chunk, Cursor, Document, EmbeddedDocument, Hit, NewFile, StoredFile, VectorStore
+from rag_server.types import Access, Chunk, Cursor, Document, EmbeddedDocument, Hit, NewFile, Page, StoredFile, VectorStore
 
 DIMENSION = 4
 # All that the store asks of an embedding model.
@@ -223,7 +225,7 @@ def test_uploads_come_back_byte_for_byte(store: Store) -> None:
 
 
 def test_an_upload_that_breaks_off_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it can be listed, and a day later a new upload clears it away."""
+    """Nothing of it can be listed, and a day later it is cleared away."""
 
     def breaking() -> Iterator[bytes]:
         yield b"first part"
@@ -233,24 +235,52 @@ def test_an_upload_that_breaks_off_is_not_there(store: Store, monkeypatch: pytes
         store.uploads.put(ME, filename="x", purpose="assistants", content=breaking())
     listed, parts = store.uploads.readable(ME), count(store, schema.upload_parts)
     now = time.time()
+    kept = upload(store)
+    removed_at_once = remove_expired(store.database)
     monkeypatch.setattr(time, "time", lambda: now + 2 * 86400)
-    upload(store)
 
-    assert (listed, parts) == ([], 1)
+    assert (listed, parts, removed_at_once) == ([], 1, 0)
+    assert remove_expired(store.database) == 1
+    assert [found.id for found in store.uploads.readable(ME)] == [kept]
     assert count(store, schema.upload_parts) == 1
     assert count(store, schema.uploads) == 1
 
 
-def test_an_upload_in_a_vector_store_cannot_be_deleted(store: Store, docs: VectorStore) -> None:
-    """It would leave a file that can never be indexed again."""
-    upload_id = upload(store)
-    queued = enqueue(store, docs, upload_id)
+def test_a_deleted_upload_leaves_every_vector_store(store: Store, docs: VectorStore) -> None:
+    """Where it was indexed, where it waits and where it is worked on: nothing of it stays, and the indexes are told."""
+    indexed, other = upload(store), store.vector_stores.create("other", ME, EMBEDDER)
+    leased = enqueue(store, docs, indexed)
+    assert store.files.lease() == replace(leased, status="in_progress")
+    store.documents.put(docs, leased, [embedded("d", "One. ", "Two.")], bytes_read=1)
+    enqueue(store, other, indexed)
+    kept = enqueue(store, docs, upload(store))
 
-    with pytest.raises(InvalidRequestError, match="delete it there first"):
-        store.uploads.delete(store.uploads.get(upload_id, ME))
-    store.files.delete(docs, queued)
-    store.uploads.delete(store.uploads.get(upload_id, ME))
-    assert count(store, schema.upload_parts) == 0
+    store.uploads.delete(store.uploads.get(indexed, ME), ME)
+
+    assert store.files.readable(docs, ME) == [kept]
+    assert store.files.readable(other, ME) == []
+    assert (count(store, schema.chunks), count(store, schema.upload_parts)) == (0, 1)
+    assert len(store.log.read(docs, Cursor(), 9).deleted_chunk_ids) == 2
+    with pytest.raises(CancelledByUserError, match="was deleted"):
+        store.documents.put(docs, leased, [embedded("d", "One.")], bytes_read=1)
+
+
+def test_an_upload_that_others_read_is_not_deleted_by_a_limited_key(store: Store, docs: VectorStore) -> None:
+    """Whoever sent a file cannot take it away from those that it was opened to; what only they read they can."""
+    red = Access("", frozenset(("red",)))
+    mine = store.uploads.get(upload(store, access=red), red)
+    source = f"upload:{mine.id}"
+    enqueue(store, docs, mine.id)
+
+    with pytest.raises(ForbiddenError, match="limited to some documents"):
+        store.uploads.delete(mine, red)
+    with pytest.raises(ForbiddenError, match="limited to some documents"):
+        store.files.enqueue(docs, NewFile(source, "u.md", 4, id=mine.id, principals=("red",)), red)
+    there = store.uploads.get(mine.id, red)
+    store.files.enqueue(docs, NewFile(source, "u.md", 4, id=mine.id, principals=("red",)))
+    store.uploads.delete(there, red)
+
+    assert store.files.readable(docs, ME) == store.uploads.readable(ME) == []
 
 
 def test_uploads_are_their_senders(store: Store) -> None:
@@ -277,7 +307,7 @@ def test_keys_are_found_by_their_secret_until_they_are_revoked(store: Store) -> 
     assert wrong is None
     assert not any(secret in value for value in stored)
     assert store.keys.find(secret) is None
-    assert not store.keys.any_valid()
+    assert not store.keys.any_unrevoked()
     assert [listed.revoked_at is not None for listed in store.keys.list()] == [True]
     with pytest.raises(NotFoundError, match="keys list"):
         store.keys.revoke("key_none")
@@ -289,12 +319,13 @@ def test_a_deleted_vector_store_leaves_nothing(store: Store, docs: VectorStore, 
     for vector_store in (docs, other):
         own = store.files.begin(vector_store, replace(NewFile("/x", "x", 1), principals=("p",), attributes={"a": 1}))
         store.documents.put(vector_store, own, [embedded("d", "One.")], bytes_read=1)
+        store.file_batches.create(vector_store, [NewFile("upload:u", "u.md", 1)], ME)
     upload(store)
     store.vector_stores.delete(docs)
     one_left = [count(store, table) for table in (schema.files, schema.documents, schema.chunks, schema.vectors)]
     store.vector_stores.delete(other)
 
-    assert one_left == [1, 1, 1, 1]
+    assert one_left == [2, 1, 1, 1]
     for table in schema.metadata.sorted_tables:
         kept = {"uploads": 1, "upload_parts": 1, "embeddings": 1, "facts": 2}
         assert (table.name, count(store, table)) == (table.name, kept.get(table.name, 0))
@@ -306,8 +337,8 @@ def test_vector_stores_are_renamed_within_their_tenant(store: Store, docs: Vecto
     store.vector_stores.create("taken", ME, EMBEDDER)
 
     with pytest.raises(InvalidRequestError, match="another name"):
-        store.vector_stores.rename(docs, "taken")
-    store.vector_stores.rename(docs, "new")
+        store.vector_stores.change(docs, {"name": "taken"})
+    store.vector_stores.change(docs, {"name": "new"})
 
     assert store.vector_stores.get("new", ME).id == docs.id
     assert [found.id for found in store.vector_stores.list(Access("t"))] == [theirs.id]
@@ -391,3 +422,18 @@ def test_what_breaks_off_leaves_no_half(store: Store, docs: VectorStore, file: S
         store.documents.put(docs, file, [embedded("a", "New."), broken], bytes_read=1)
     assert [chunk.text for chunk in store.log.read(docs, Cursor(), 10).added] == ["Old."]
     assert count(store, schema.deletions) == 0
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+def test_text_that_no_database_stores_is_the_callers_fault(store: Store, docs: VectorStore, text: str) -> None:
+    """A NUL character or half of a surrogate pair, wherever it comes from, is a faulty request or unknown, never a failure."""
+    for ask in (
+        lambda: store.uploads.get(text, ME),
+        lambda: store.vector_stores.get(text, ME),
+        lambda: store.files.get(docs, text, ME),
+        lambda: store.file_batches.get(docs, text, ME),
+        lambda: store.upload_sessions.get(text, ME),
+        lambda: store.uploads.page(ME, Page(after=text)),
+    ):
+        with pytest.raises((InvalidRequestError, NotFoundError)):
+            ask()

@@ -291,8 +291,9 @@ def check_lists_and_counts(world: World, key: Key) -> None:
         assert shown["file_counts"]["total"] == sum(shown["file_counts"].values()) / 2 == len(readable)
         assert shown["usage_bytes"] == sum(len(file.text) for file in readable)
         listed = witness.ask("GET", f"/v1/vector_stores/{store}/files").json()
-        assert [file["id"] for file in listed["data"]] == [file.id for file in readable]
-        assert (listed["first_id"], listed["last_id"]) == ((readable[0].id, readable[-1].id) if readable else (None, None))
+        newest_first = [file.id for file in reversed(readable)]
+        assert [file["id"] for file in listed["data"]] == newest_first
+        assert (listed["first_id"], listed["last_id"]) == ((newest_first[0], newest_first[-1]) if readable else (None, None))
         for status in ("in_progress", "completed", "failed", "cancelled"):
             witness.ask("GET", f"/v1/vector_stores/{store}/files?filter={status}")
 

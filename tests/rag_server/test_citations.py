@@ -30,6 +30,15 @@ def test_mark_is_mapped_to_passage_and_quote() -> None:
     assert (citation.start, citation.end) == (100, 130)
 
 
+def test_quote_is_as_stored_where_words_hold_what_nobody_sees() -> None:
+    """The engine reads a text without its invisible characters; the quote and its offsets are those of the stored one."""
+    stored = "Ca\u200bts sl\u00adeep for 16 hours a day. Dogs sleep less."
+    (citation,) = cite("Cats sleep 16 hours a day [1].", passages(stored), sentences=sentence_spans)
+
+    assert citation.quote == "Ca\u200bts sl\u00adeep for 16 hours a day."
+    assert stored[citation.start - 100 : citation.end - 100] == citation.quote
+
+
 def test_mark_after_the_full_stop_belongs_to_the_sentence_before() -> None:
     """Marks before and after the full stop, glued or spaced, mean the same."""
     for answer in (

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from rag_server.cache.keys import cache_key
@@ -10,6 +11,7 @@ from rag_server.types import Access, Comparison, Cursor, Hit, Query, VectorStore
 from retrievers.cached import CachedRetriever
 from retrievers.dense import DenseRetriever
 from retrievers.hybrid import HybridRetriever, reciprocal_rank_fusion
+from retrievers.query_vectors import CachedQueryVectors
 
 STORE = VectorStore("vs_1", "", "docs", 0, 1, "m", None, 4)
 OTHER = VectorStore("vs_2", "", "other", 0, 1, "m", None, 4)
@@ -71,15 +73,9 @@ async def test_hybrid_asks_every_retriever_and_cuts_after_fusion() -> None:
 async def test_dense_merges_vector_stores_by_score() -> None:
     """Hits of several vector stores are merged, best first, and cut to k."""
 
-    class Embedder:
-        model_id = "m"
-
-        def embed_queries(self, texts: list[str]) -> list[str]:
-            return texts
-
-    class Embedders:
-        def of(self, store: VectorStore) -> Embedder:
-            return Embedder()
+    class QueryVectors:
+        async def vector(self, store: VectorStore, text: str) -> str:
+            return text
 
     class Everything:
         def chunk_ids(self, store: VectorStore, query: Query) -> None:
@@ -96,7 +92,7 @@ async def test_dense_merges_vector_stores_by_score() -> None:
         def vectors(self, store: VectorStore) -> Index:
             return {"vs_1": Index(Hit(1, 0.9), Hit(2, 0.1)), "vs_2": Index(Hit(3, 0.5))}[store.id]
 
-    found = await DenseRetriever(Embedders(), Indexes(), Everything()).retrieve(Query("q", (STORE, OTHER)), 2)
+    found = await DenseRetriever(QueryVectors(), Indexes(), Everything()).retrieve(Query("q", (STORE, OTHER)), 2)
 
     assert [hit.chunk_id for hit in found] == [1, 3]
 
@@ -134,3 +130,56 @@ async def test_what_was_found_is_remembered_until_something_changes() -> None:
     for log.cursor in (Cursor(2, 0), Cursor(2, 1)):
         await cached.retrieve(Query("q", (STORE,)), 2)
     assert inner.calls == 6
+
+
+async def test_query_is_embedded_once_per_model() -> None:
+    """Another text or model is embedded; what is remembered is the vector itself, and nothing else is taken for one."""
+
+    class Embedder:
+        dimension = 3
+
+        def __init__(self, model_id: str) -> None:
+            self.model_id = model_id
+            self.calls = 0
+
+        def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+            self.calls += 1
+            return np.array([[0.6, 0.0, 0.8] for _ in texts], dtype=np.float32)
+
+    class Embedders:
+        def __init__(self) -> None:
+            self.by_id = {model_id: Embedder(model_id) for model_id in ("m", "other")}
+
+        def of(self, store: VectorStore) -> Embedder:
+            return self.by_id[store.embedding_model]
+
+    embedders, memory = Embedders(), Memory()
+    vectors = CachedQueryVectors(embedders, cache=memory, key=cache_key)
+    first, again = [await vectors.vector(store, "q") for store in (STORE, OTHER)]
+    assert embedders.by_id["m"].calls == 1
+    assert first.tolist() == again.tolist()
+    assert again.dtype == np.float32
+
+    await vectors.vector(STORE, "Q")
+    await vectors.vector(replace(STORE, embedding_model="other"), "q")
+    assert (embedders.by_id["m"].calls, embedders.by_id["other"].calls) == (2, 1)
+
+    long, missing = np.array([9, 0, 0], "<f4").tobytes(), np.array([np.nan, 0, 0], "<f4").tobytes()
+    for number, value in enumerate((b"", b"x" * 11, b"x" * 16, long, missing), start=3):
+        memory.values = dict.fromkeys(memory.values, value)
+        assert (await vectors.vector(STORE, "q")).tolist() == first.tolist()
+        assert embedders.by_id["m"].calls == number
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\xff", b"{}", b"null", b"[1]", b'[["1", 1]]', b"[[1, 1, 1]]", b"[[true, 1]]", b"[[1, NaN]]"]
+)
+async def test_garbled_hits_are_searched_for_anew(value: bytes) -> None:
+    """What is no list of hits is a miss."""
+    inner, memory = Fixed([1, 2, 3]), Memory()
+    cached = CachedRetriever(inner, cache=memory, key=cache_key, log=Log(), name="dense")
+    found = await cached.retrieve(Query("q", (STORE,)), 2)
+    memory.values = dict.fromkeys(memory.values, value)
+
+    assert await cached.retrieve(Query("q", (STORE,)), 2) == found
+    assert inner.calls == 2

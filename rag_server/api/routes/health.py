@@ -20,6 +20,8 @@ async def health() -> Json:
 @router.get("/ready")
 async def ready(services: ServicesDep) -> Response:
     """Say whether questions are answered; if not, 503 with what is missing."""
+    if services.shutting_down:
+        return JSONResponse({"status": "shutting_down", "missing": {}}, status_code=503)
     missing = await services.missing()
     status = "starting" if missing else "ready"
     return JSONResponse({"status": status, "missing": missing}, status_code=503 if missing else 200)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from rag_server.answer import ranking_object
+from rag_server.api.answers import json_answer
 from rag_server.api.deps import AccessDep, ServicesDep
-from rag_server.api.disconnect import json_while_connected
 from rag_server.api.schemas import JinaRerankBody, RerankBody
 from rag_server.config import RerankKind
 from rag_server.errors import ModelNotFoundError
@@ -52,15 +52,15 @@ class _Ranked:
 
 
 @router.post("/v1/rerank")
-async def rerank_as_jina(body: JinaRerankBody, request: Request, services: ServicesDep, _: AccessDep) -> Response:
+async def rerank_as_jina(body: JinaRerankBody, services: ServicesDep, _: AccessDep) -> Response:
     """Rank documents; the answer holds them unless `return_documents` is false."""
-    return await json_while_connected(request, _as_jina(body, services))
+    return await json_answer(_as_jina(body, services))
 
 
 @router.post("/v2/rerank")
-async def rerank_as_cohere(body: RerankBody, request: Request, services: ServicesDep, _: AccessDep) -> Response:
+async def rerank_as_cohere(body: RerankBody, services: ServicesDep, _: AccessDep) -> Response:
     """Rank documents; the answer names them by index only."""
-    return await json_while_connected(request, _as_cohere(body, services))
+    return await json_answer(_as_cohere(body, services))
 
 
 async def _as_jina(body: JinaRerankBody, services: Services) -> Json:

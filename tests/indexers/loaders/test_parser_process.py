@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,23 @@ def test_a_parser_killed_from_outside_is_replaced(pool: ParserPool, tmp_path: Pa
     idle.kill()
     psutil.wait_procs([idle])
     _check_next_file(pool, tmp_path)
+
+
+def test_a_child_of_a_thread_that_ended_is_not_asked_again(
+    pool: ParserPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system kills it with its thread, at some moment: a file that is given to it meanwhile would be lost."""
+    file = tmp_path / "a.txt"
+    file.write_text("text")
+    # As if the system had not got to it yet.
+    monkeypatch.setattr(subprocess.Popen, "poll", lambda _: None)
+
+    for _ in range(3):
+        read: list[object] = []
+        thread = threading.Thread(target=lambda read=read: read.extend(pool.parse(file, lambda _: None)))
+        thread.start()
+        thread.join()
+        assert [loaded.text for loaded in read] == ["text"]
 
 
 def test_time_counts_for_each_row_of_its_own(hasty_pool: ParserPool, tmp_path: Path) -> None:

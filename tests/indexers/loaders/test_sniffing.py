@@ -113,7 +113,7 @@ def test_text_in_any_encoding_is_text(tmp_path: Path, encoding: str) -> None:
     assert document.text == text or encoding == "cp500"
 
 
-@pytest.mark.parametrize("suffix", [*TEXT_SUFFIXES, ".JSON", ".Py"])
+@pytest.mark.parametrize("suffix", [*sorted(TEXT_SUFFIXES), ".JSON", ".Py"])
 def test_the_name_decides_between_kinds_of_text(tmp_path: Path, suffix: str) -> None:
     """Nothing in "hello" says whether it is a table or a program."""
     assert sniff(_written(tmp_path, f"a{suffix}", b"hello")) == TEXT_SUFFIXES[suffix.lower()]

@@ -8,18 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-from fastapi.routing import APIRoute
 
-from rag_server.api.app import create_app
 from rag_server.config import load_settings
 from rag_server.protocols import Embedder
-from rag_server.services import Address, Services, read_address, write_address
+from rag_server.services import Address, read_address, write_address
 from tests.live import Live, live_server
-
-# They tell nothing of what is stored.
-OPEN = ("/health", "/ready", "/metrics", "/")
 
 
 @pytest.fixture(scope="module")
@@ -30,72 +24,6 @@ def live(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterat
         server.index_waiting()
         server.make_key()
         yield server
-
-
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Live]:
-    """A server that requires keys and has none."""
-    with live_server(tmp_path_factory.mktemp("closed"), embedder, auth={"required": True}) as server:
-        yield server
-
-
-APP = create_app(object.__new__(Services))
-# From the application itself, so that a new route cannot be forgotten.
-ROUTES = [route for route in APP.routes if isinstance(route, APIRoute)]
-CLOSED = sorted((method, route.path) for route in ROUTES for method in route.methods if route.path not in OPEN)
-
-
-def ask(live: Live, method: str, path: str, authorization: str | None) -> httpx.Response:
-    address = path.replace("{passage_id}", "1").replace("{model:path}", "rag/docs").replace("{vector_store_id}", "docs")
-    headers = {} if authorization is None else {"authorization": authorization}
-    return live.client.request(method, address.replace("{file_id}", "file-x"), headers=headers, json={})
-
-
-def test_every_route_is_counted() -> None:
-    """The list of routes that the tests below go through is the whole API."""
-    assert ("POST", "/v1/chat/completions") in CLOSED
-    assert ("GET", "/v1/passages/{passage_id}") in CLOSED
-    assert ("POST", "/v1/vector_stores/{vector_store_id}/files/{file_id}/cancel") in CLOSED
-    # The names and types of the API's own fields, and the files of the page.
-    assert {route.path for route in APP.routes if route not in ROUTES} == {"/openapi.json", "/ui"}
-
-
-@pytest.mark.parametrize(("method", "path"), CLOSED)
-def test_no_route_answers_without_a_valid_key(live: Live, method: str, path: str) -> None:
-    """Without a key, with a wrong, a malformed or a revoked one, every route is 401 and nothing else."""
-    revoked, secret = live.services.store.keys.create("revoked")
-    live.services.store.keys.revoke(revoked.id)
-
-    for authorization in (None, "Bearer rag-wrong", "Bearer", f"Basic {secret}", f"Bearer {secret}", "Bearer r\u00e4g"):
-        response = ask(live, method, path, None if authorization is None else authorization.encode("latin-1"))
-        assert response.status_code == 401, authorization
-        assert response.json()["error"]["code"] == "invalid_api_key"
-        assert "docs" not in response.text
-
-
-@pytest.mark.parametrize(("method", "path"), CLOSED)
-def test_required_without_any_key_lets_nobody_in(closed: Live, method: str, path: str) -> None:
-    """A server that requires keys is closed before the first one is made."""
-    assert ask(closed, method, path, None).status_code == 401
-
-
-@pytest.mark.parametrize("path", [*OPEN, "/ui/chat.css"])
-def test_what_holds_no_document_is_open(live: Live, path: str) -> None:
-    """Liveness, readiness, metrics and the empty page need no key, and name no vector store."""
-    response = live.client.get(path)
-
-    assert response.status_code == 200
-    assert "docs" not in response.text or not path.startswith(("/ready", "/metrics", "/health"))
-
-
-def test_valid_key_opens_every_route(live: Live) -> None:
-    """With a key no route says that one is missing; the scheme's case does not matter."""
-    secret = live.make_key()
-
-    statuses = {ask(live, method, path, f"bearer {secret}").status_code for method, path in CLOSED if method != "DELETE"}
-
-    assert 401 not in statuses
-    assert 200 in statuses
 
 
 def test_server_is_open_until_the_first_key_and_after_the_last(tmp_path: Path, embedder: Embedder) -> None:

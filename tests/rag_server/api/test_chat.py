@@ -116,7 +116,7 @@ def test_official_client_streams_and_completes(server: httpx.Client, index: Inde
 
     assert whole.choices[0].message.content == streamed
     assert whole.choices[0].message.annotations[0].url_citation.title == "Cats"
-    assert [model.id for model in client.models.list()] == ["rag/docs", "scripted"]
+    assert [model.id for model in client.models.list()] == ["rag/docs", "scripted", "all-MiniLM-L6-v2"]
     with pytest.raises(openai.NotFoundError, match="rag/none"):
         client.chat.completions.create(model="rag/none", messages=messages)
 
@@ -147,7 +147,7 @@ def test_engine_model_is_passed_through(server: httpx.Client, index: Index) -> N
     ("request_body", "status", "code", "param"),
     [
         (body(model="rag/none"), 404, "model_not_found", None),
-        (body(model="other"), 404, 404, None),
+        (body(model="other"), 404, "model_not_found", "model"),
         (body(messages=[]), 400, "invalid_request", "messages"),
         (body(messages="hello"), 400, "invalid_request", "messages"),
         (body(messages=[{"role": "system", "content": "x"}]), 400, "invalid_request", "messages"),

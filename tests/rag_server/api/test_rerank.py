@@ -247,7 +247,7 @@ def test_half_a_character_is_refused(live: Live) -> None:
 
     response = live.client.post("/v1/rerank", content=body, headers={"content-type": "application/json"})
 
-    assert (response.status_code, response.json()["error"]["param"]) == (400, "documents.0.text")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "documents.0")
 
 
 def test_unknown_model_is_told_what_to_send(live: Live) -> None:

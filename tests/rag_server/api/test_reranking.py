@@ -24,14 +24,17 @@ def search(client: httpx.Client, rerank: str | None) -> httpx.Response:
 
 @pytest.mark.parametrize("kind", ["full_ranking", "sliding_window"])
 def test_search_is_in_the_reranker_s_order(settings: Settings, index: Index, scripted_engine: Engines, kind: str) -> None:
-    """The model turns the two candidates round; scores stay with their passages, the report says what it took."""
+    """The model turns the two candidates round; scores fall in its order, the report says what it took."""
     index("docs", DOCS)
     with scripted_engine(answer="[2] > [1]") as url, running_server(settings, engine=url) as client:
         plain = search(client, None).json()
         ranked = search(client, kind).json()
 
     assert [result["filename"] for result in plain["data"]] == ["boats.md", "cats.md"]
-    assert ranked["data"] == plain["data"][::-1]
+    assert [{**result, "score": None} for result in ranked["data"]] == [
+        {**result, "score": None} for result in plain["data"][::-1]
+    ]
+    assert [result["score"] for result in ranked["data"]] == [1.0, 0.5]
     assert plain["rag"]["rerank"] == {**dict.fromkeys(plain["rag"]["rerank"], 0), "kind": "none", "fallback": None}
     report = ranked["rag"]["rerank"]
     assert (report["kind"], report["fallback"], report["calls"], report["well_formed"]) == (kind, None, 1, 1)

@@ -24,7 +24,7 @@ CATS = "# Cats\n\nCats sleep for sixteen hours a day."
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Live]:
     """One server for the module whose uploads are indexed when a test says so."""
-    with live_server(tmp_path_factory.mktemp("files"), embedder) as server:
+    with live_server(tmp_path_factory.mktemp("files"), embedder, auth={"required": False}) as server:
         yield server
 
 
@@ -304,8 +304,8 @@ def test_list_is_filtered_by_state(live: Live, vector_store: str) -> None:
     live.index_waiting()
 
     assert listed == {"completed": [good], "failed": [bad], "cancelled": [stopped], "in_progress": [waiting]}
-    assert [file["id"] for file in everything["data"]] == [good, bad, stopped, waiting]
-    assert (everything["first_id"], everything["last_id"]) == (good, waiting)
+    assert [file["id"] for file in everything["data"]] == [waiting, stopped, bad, good]
+    assert (everything["first_id"], everything["last_id"]) == (waiting, good)
     assert live.client.get(path, params={"filter": "lost"}).json()["error"]["param"] == "filter"
 
 
@@ -405,3 +405,90 @@ def test_unknown_file_cannot_be_attached(live: Live, vector_store: str) -> None:
 
     assert response.status_code == 404
     assert "file-none" in response.json()["error"]["message"]
+
+
+def test_content_is_the_text_that_was_read(live: Live, vector_store: str) -> None:
+    """The parsed text comes as OpenAI's page: one part for a document, one per row of a table of texts, none while it waits."""
+    html = live.upload("page.html", "<html><body><h1>Cats</h1><p>Cats sleep &amp; purr.</p></body></html>")
+    table = live.upload(
+        "rows.jsonl", "".join(json.dumps({"_id": f"r{n}", "text": f'Row "{n}" \u2028é.'}) + "\n" for n in range(40))
+    )
+    for file_id in (html, table):
+        live.attach(vector_store, file_id)
+    path = f"/v1/vector_stores/{vector_store}/files"
+    waiting = live.client.get(f"{path}/{html}/content").json()
+    live.index_waiting()
+
+    page = live.client.get(f"{path}/{html}/content").json()
+    with openai.OpenAI(base_url=f"{live.url}/v1", api_key="none", max_retries=0) as client:
+        parts = list(client.vector_stores.files.content(table, vector_store_id=vector_store))
+
+    assert waiting == {"object": "vector_store.file_content.page", "data": [], "has_more": False, "next_page": None}
+    assert [part["type"] for part in page["data"]] == ["text"]
+    assert "Cats sleep & purr." in page["data"][0]["text"]
+    assert [part.text for part in parts] == [f'Row "{n}" \u2028é.' for n in range(40)]
+    assert live.client.get(f"{path}/file-none/content").status_code == 404
+
+
+def test_error_says_whose_fault_it_is(live: Live, vector_store: str) -> None:
+    """A broken file is invalid, one that no loader reads is unsupported, and what killed its processes is the server's."""
+    broken, unknown, fatal = (
+        live.upload(name, content)
+        for name, content in (
+            ("broken.pdf", b"%PDF-1.7 nothing"),
+            ("picture.png", b"\x89PNG\r\n\x1a\n" * 40),
+            ("fatal.md", CATS),
+        )
+    )
+    live.attach(vector_store, fatal)
+    for _ in range(MAX_ATTEMPTS):
+        live.services.store.files.lease()
+        with live.services.store.database.write() as connection:
+            connection.execute(update(schema.files).where(schema.files.c.id == fatal).values(lease_until=0.0))
+    live.services.store.files.lease()
+    for file_id in (broken, unknown):
+        live.attach(vector_store, file_id)
+    live.index_waiting()
+
+    codes = [live.file(vector_store, file_id)["last_error"]["code"] for file_id in (broken, unknown, fatal)]
+
+    assert codes == ["invalid_file", "unsupported_file", "server_error"]
+
+
+def test_files_are_listed_in_pages(live: Live, vector_store: str) -> None:
+    """Each file comes once, the newest first, forwards and backwards, also when only one state is asked for."""
+    ids = [live.upload(f"{n}.md", CATS) for n in range(5)]
+    for file_id in ids:
+        live.attach(vector_store, file_id)
+    live.client.post(f"/v1/vector_stores/{vector_store}/files/{ids[2]}/cancel")
+    path = f"/v1/vector_stores/{vector_store}/files"
+
+    first = live.client.get(path, params={"limit": 2, "filter": "in_progress"}).json()
+    second = live.client.get(path, params={"limit": 2, "filter": "in_progress", "after": first["last_id"]}).json()
+    back = live.client.get(path, params={"limit": 2, "filter": "in_progress", "before": second["first_id"]}).json()
+    live.index_waiting()
+
+    assert [file["id"] for file in first["data"] + second["data"]] == [ids[4], ids[3], ids[1], ids[0]]
+    assert (first["has_more"], second["has_more"], back["data"]) == (True, False, first["data"])
+
+
+def test_limited_key_does_not_change_what_everyone_reads(live: Live) -> None:
+    """Attaching a file again would replace who may read it, which a key that is limited to some documents must not."""
+    red, full = (live.services.store.keys.create("k", tenant="limited", principals=list_)[1] for list_ in (["red"], None))
+    red, full = live.as_key(red), live.as_key(full)
+    store = live.create("limited", full)
+    file_id = live.upload("cats.md", CATS, red)
+    live.attach(store, file_id, full)
+    path = f"/v1/vector_stores/{store}"
+
+    refused = [
+        red.post(f"{path}/files", json={"file_id": file_id}),
+        red.post(f"{path}/file_batches", json={"file_ids": [file_id]}),
+        red.post(f"{path}/files/{file_id}", json={"attributes": {"a": 1}}),
+        red.post(f"{path}/files/{file_id}/cancel"),
+        red.delete(f"{path}/files/{file_id}"),
+    ]
+    live.index_waiting()
+
+    assert [response.status_code for response in refused] == [403] * 5
+    assert live.found(store, "sleep", full) == ["cats.md"]

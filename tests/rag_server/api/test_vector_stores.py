@@ -1,9 +1,13 @@
 """Vector stores and their search over HTTP."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import httpx
 import pytest
+
+from rag_server.config import Settings
+from tests.conftest import running_server
 
 Index = Callable[..., None]
 DOCS = {
@@ -62,29 +66,35 @@ def test_list_and_get_name_the_collections(server: httpx.Client, index: Index) -
 
     page = server.get("/v1/vector_stores").json()
 
-    assert [store["name"] for store in page["data"]] == ["docs", "tea"]
-    assert page["data"][0]["file_counts"] == {"in_progress": 0, "completed": 2, "failed": 0, "cancelled": 0, "total": 2}
-    assert server.get(f"/v1/vector_stores/{page['data'][0]['id']}").json() == page["data"][0]
-    assert server.get("/v1/vector_stores/docs").json() == page["data"][0]
+    assert [store["name"] for store in page["data"]] == ["tea", "docs"]
+    assert page["data"][1]["file_counts"] == {"in_progress": 0, "completed": 2, "failed": 0, "cancelled": 0, "total": 2}
+    assert server.get(f"/v1/vector_stores/{page['data'][1]['id']}").json() == page["data"][1]
+    assert server.get("/v1/vector_stores/docs").json() == page["data"][1]
 
 
 @pytest.mark.parametrize(
     ("request_body", "status", "param"),
     [
         ({}, 400, "query"),
-        ({"query": ""}, 400, None),
-        ({"query": []}, 400, None),
+        ({"query": ""}, 400, "query.0"),
+        ({"query": []}, 400, "query"),
+        ({"query": ["x"] * 17}, 400, "query"),
+        ({"query": ["x", 7]}, 400, "query.1"),
+        ({"query": "x", "filter": {}}, 400, "filter"),
         ({"query": "x", "max_num_results": 51}, 400, "max_num_results"),
         ({"query": "x", "max_num_results": 0}, 400, "max_num_results"),
         ({"query": "x", "filters": {"type": "eq", "key": "a", "value": 1}}, 400, "filters"),
-        ({"query": "x", "rewrite_query": True}, 400, "rewrite_query"),
+        ({"query": "x", "rewrite_query": "true"}, 400, "rewrite_query"),
+        ({"query": "x", "ranking_options": {"ranker": "best"}}, 400, "ranking_options.ranker"),
+        ({"query": "x", "ranking_options": {"score_threshold": 1.1}}, 400, "ranking_options.score_threshold"),
+        ({"query": "x", "ranking_options": {"score_threshold": -0.1}}, 400, "ranking_options.score_threshold"),
         ({"query": "x", "rag": {"retrieve": "magic"}}, 400, "rag.retrieve"),
     ],
 )
 def test_faulty_search_names_the_field(
     server: httpx.Client, index: Index, request_body: dict, status: int, param: str | None
 ) -> None:
-    """A faulty search is refused, and what is not supported yet is refused rather than ignored."""
+    """A faulty search is refused, and so is a field that nobody knows, rather than ignored."""
     index("docs", DOCS)
 
     response = server.post("/v1/vector_stores/docs/search", json=request_body)
@@ -119,3 +129,41 @@ def test_any_text_is_a_valid_query(server: httpx.Client, index: Index, query: st
     index("docs", DOCS)
 
     assert server.post("/v1/vector_stores/docs/search", json={"query": query}).status_code == 200
+
+
+def test_rewritten_query_is_what_is_searched_and_shown(
+    settings: Settings, scripted_engine: Callable[..., AbstractContextManager[str]], index: Index
+) -> None:
+    """The engine's wording finds what the original does not, and both are told; without being asked nothing is rewritten."""
+    index("docs", DOCS)
+    body = {"query": "please tell me of the ketch, which cats may not know", "rag": {"retrieve": "lexical"}}
+    with scripted_engine(answer="Search query: the ketch") as engine, running_server(settings, engine=engine) as client:
+        rewritten = client.post("/v1/vector_stores/docs/search", json={**body, "rewrite_query": True}).json()
+        several = client.post(
+            "/v1/vector_stores/docs/search", json={"query": ["the big ketch", "a ketch"], "rewrite_query": True}
+        ).json()
+        original = client.post("/v1/vector_stores/docs/search", json=body).json()
+
+    assert rewritten["search_query"] == ["the ketch"]
+    assert [result["filename"] for result in rewritten["data"]] == ["boats.md"]
+    assert rewritten["rag"]["rewrite"] == {"queries": [body["query"]], "fallback": None}
+    assert "rewrite" in rewritten["rag"]["timings_ms"]
+    assert several["search_query"] == ["the ketch"] * 2
+    assert original["search_query"] == [body["query"]]
+    assert {result["filename"] for result in original["data"]} == {"boats.md", "cats.md"}
+    assert "rewrite" not in original["rag"]
+
+
+def test_query_is_searched_as_it_is_when_the_engine_is_down(settings: Settings, index: Index) -> None:
+    """Nobody to rewrite it is no reason not to search, and the answer says why it was not rewritten."""
+    index("docs", DOCS)
+    body = {"query": "ketch", "rewrite_query": True}
+
+    with running_server(settings, engine="http://127.0.0.1:9/v1") as client:
+        response = client.post("/v1/vector_stores/docs/search", json=body)
+
+    page = response.json()
+    assert (response.status_code, page["search_query"]) == (200, ["ketch"])
+    assert page["data"][0]["filename"] == "boats.md"
+    assert page["rag"]["rewrite"]["queries"] == ["ketch"]
+    assert page["rag"]["rewrite"]["fallback"]

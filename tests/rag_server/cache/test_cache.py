@@ -1,25 +1,8 @@
 """The cache on a real Valkey: values, loss, and the end of the server."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
 from rag_server.cache.keys import cache_key
-from rag_server.cache.redis_cache import RedisCache
+from rag_server.cache.redis_cache import MAX_VALUE_BYTES, RedisCache
 from rag_server.cache.valkey_process import ValkeyProcess
-
-
-@pytest.fixture
-async def valkey(tmp_path: Path) -> AsyncIterator[ValkeyProcess]:
-    process = ValkeyProcess(tmp_path)
-    process.start()
-    async with asyncio.timeout(30):
-        while process.url is None:
-            await asyncio.sleep(0.01)
-    yield process
-    process.stop()
 
 
 async def test_value_is_kept_until_its_time(valkey: ValkeyProcess) -> None:
@@ -32,6 +15,17 @@ async def test_value_is_kept_until_its_time(valkey: ValkeyProcess) -> None:
     assert await cache._redis.keys() == [b"rag:a"]
     assert 0 < await cache._redis.ttl("rag:a") <= 60
     assert await cache.ping()
+    await cache.aclose()
+
+
+async def test_large_value_is_not_kept(valkey: ValkeyProcess) -> None:
+    """One value cannot push out all others."""
+    cache = RedisCache(lambda: valkey.url)
+    await cache.set("large", b"x" * (MAX_VALUE_BYTES + 1), ttl_s=60)
+    await cache.set("largest", b"x" * MAX_VALUE_BYTES, ttl_s=60)
+
+    assert await cache.get("large") is None
+    assert await cache.get("largest") is not None
     await cache.aclose()
 
 

@@ -2,16 +2,31 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from rag_server import cli, factory
+from rag_server.commands import managing_keys
+from rag_server.commands.managing_keys import parse_duration
 from rag_server.config import load_settings
+from rag_server.store import keys
 from rag_server.types import Access
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+@dataclass
+class Clock:
+    """In the place of the module `time`."""
+
+    now: int
+
+    def time(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -124,3 +139,71 @@ def test_unknown_key_is_one_line_that_names_the_list(run: Run) -> None:
     assert status == 1
     assert len(err.splitlines()) == 1
     assert "rag-server keys list" in err
+
+
+def test_key_keeps_its_scopes_expiry_and_limits(run: Run) -> None:
+    """What the options say is in both forms of the list; a key without them is for everything, for ever."""
+    options = ["--scope", "read", "--scope", "ask", "--expires", "30d", "--limit", "requests_per_minute=60"]
+    before = int(time.time())
+    made = json.loads(run("keys", "create", "reader", *options, "--limit", "tokens_per_day=1000", "--json")[1])
+    run("keys", "create", "all")
+
+    lines = sorted(run("keys", "list")[1].splitlines(), key=lambda line: "reader" not in line)
+    reader, everything = sorted(json.loads(run("keys", "list", "--json")[1]), key=lambda key: key["name"], reverse=True)
+
+    assert (reader["scopes"], reader["limits"]) == (["ask", "read"], {"requests_per_minute": 60, "tokens_per_day": 1000})
+    assert 0 <= reader["expires_at"] - before - 30 * 86_400 <= 60
+    assert {key: value for key, value in made.items() if key != "secret"} == reader
+    assert (everything["scopes"], everything["limits"], everything["expires_at"]) == (None, {}, None)
+    assert all(word in lines[0] for word in ("ask, read", "requests_per_minute=60", "tokens_per_day=1000", "valid until"))
+    assert "all scopes" in lines[1]
+
+
+@pytest.mark.parametrize(("duration", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("15m", 900), ("1d", 86_400)])
+def test_durations_are_days_hours_or_minutes(duration: str, seconds: int) -> None:
+    """A number and a letter."""
+    assert parse_duration(duration) == seconds
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (("--expires", "30"), "30d"),
+        (("--expires", "d"), "30d"),
+        (("--expires", "-1d"), "30d"),
+        (("--expires", "0d"), "30d"),
+        (("--expires", "9999999999d"), "30d"),
+        (("--expires", "tomorrow"), "30d"),
+        (("--scope", "admin"), "ask, read, write"),
+        (("--limit", "requests_per_minute"), "--limit"),
+        (("--limit", "requests_per_minute=many"), "integer"),
+        (("--limit", "requests_per_minute=0"), "greater"),
+        (("--limit", "max_body_bytes=1"), "requests_per_minute"),
+        (("--limit", "speed=1"), "requests_per_minute"),
+    ],
+)
+def test_options_that_mean_nothing_make_no_key(run: Run, option: tuple[str, str], named: str) -> None:
+    """One line says what could stand there, and there is no key afterwards."""
+    status, _, err = run("keys", "create", "wrong", *option)
+
+    assert status == 1
+    assert named in err
+    assert len(err.splitlines()) == 1
+    assert run("keys", "list")[1] == ""
+
+
+def test_expired_key_opens_nothing_and_opens_no_server(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is valid to the second that it says; afterwards the server that it closed stays closed."""
+    made = json.loads(run("keys", "create", "short", "--expires", "1m", "--json")[1])
+
+    monkeypatch.setattr(keys, "time", Clock(made["expires_at"] - 1))
+    before = access(tmp_path, made["secret"])
+    monkeypatch.setattr(keys, "time", Clock(made["expires_at"]))
+    after = access(tmp_path, made["secret"])
+    store = factory.open_store(load_settings({}, data_dir=tmp_path / "data"))
+    closed = store.keys.any_unrevoked()
+    store.database.close()
+    monkeypatch.setattr(managing_keys, "time", Clock(made["expires_at"]))
+
+    assert (before, after, closed) == (Access(), None, True)
+    assert "expired" in run("keys", "list")[1]

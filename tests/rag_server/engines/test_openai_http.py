@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 
 import pytest
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from rag_server.api.errors import error_headers
 from rag_server.engines.openai_http import OpenAIHttpEngine
-from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
+from rag_server.errors import ConfigError, EngineProtocolError, EngineRequestError, EngineUnavailableError
 from tests.conftest import served
 
 StartEngine = Callable[..., AbstractContextManager[str]]
@@ -35,14 +37,26 @@ async def answering(answer: Callable[[Request], Response]) -> AsyncIterator[tupl
 
 
 async def test_every_field_reaches_the_engine() -> None:
-    """A request's fields arrive as they are, unknown ones too, and the answer comes back as it is."""
+    """A request's fields arrive as they are, unknown ones too, and what the engine answers comes back as it is."""
     body = {"model": "m", "messages": MESSAGES, "seed": 7, "structured_outputs": {"regex": "a+"}, "anything": [1, None]}
-    answer = {"choices": [{"index": 0, "message": {"content": "x", "surprise": 1}}]}
+    message = {"role": "robot", "content": "x", "refusal": "no", "surprise": 1}
+    choice = {"index": 3, "message": message, "logprobs": None, "finish_reason": "abort", "stop_reason": 5}
+    answer = {"id": "a", "object": "o", "created": 1, "model": "n", "choices": [choice], "usage": {"odd": 1}, "extra": None}
     async with answering(lambda _: JSONResponse(answer)) as (engine, bodies):
         received = await engine.chat(body)
 
     assert received == answer
     assert bodies == [{"path": "/v1/chat/completions", "key": "Bearer secret", **body}]
+
+
+async def test_text_and_embeddings_have_their_own_paths() -> None:
+    """Text completions and embeddings go where OpenAI has them."""
+    async with answering(lambda _: JSONResponse({"choices": [], "data": [1]})) as (engine, bodies):
+        await engine.complete({"prompt": "p", "model": "m"})
+        embedded = await engine.embed({"input": "i", "model": "m"})
+
+    assert embedded == {"choices": [], "data": [1]}
+    assert [body["path"] for body in bodies] == ["/v1/completions", "/v1/embeddings"]
 
 
 async def test_counts_tokens_as_the_engine_does(scripted_engine: StartEngine) -> None:
@@ -81,16 +95,54 @@ async def test_default_model_is_configured_or_the_first(scripted_engine: StartEn
             assert await engine.default_model() == "mine"
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500])
+@pytest.mark.parametrize("status", [400, 403, 404, 422, 429, 500, 501])
 async def test_refusals_are_handed_on_untried_again(status: int) -> None:
-    """What another try cannot change is not tried again, and keeps the engine's status and body."""
-    refusal = {"error": {"message": "no", "type": "t", "param": None, "code": "c"}}
-    async with answering(lambda _: JSONResponse(refusal, status_code=status)) as (engine, bodies):
+    """What another try cannot change is not tried again, and keeps its status; the engine's own faults are not told."""
+    told = {"error": {"message": "no, at 10.0.0.7", "type": "some_type", "param": None, "code": "c"}}
+    async with answering(lambda _: JSONResponse(told, status_code=status)) as (engine, bodies):
         with pytest.raises(EngineRequestError) as caught:
             await engine.chat({})
 
-    assert (caught.value.status, caught.value.body) == (status, refusal)
+    assert caught.value.status == status
     assert len(bodies) == 1
+    if status < 500:
+        assert caught.value.body == told
+    else:
+        assert "10.0.0.7" not in json.dumps(caught.value.body) + str(caught.value)
+
+
+async def test_engines_limit_says_when_to_come_back() -> None:
+    """A 429 is handed on with its `retry-after`."""
+    limited = JSONResponse({}, status_code=429, headers={"retry-after": "17"})
+    async with answering(lambda _: limited) as (engine, _):
+        with pytest.raises(EngineRequestError) as caught:
+            await engine.chat({})
+
+    assert error_headers(caught.value) == {"retry-after": "17"}
+
+
+ODD_NUMBERS = {"a": [float("nan"), float("inf"), 1.5], "b": "half \ud83d", "c": "whole \U0001f600", "d": "1e999"}
+READ_NUMBERS = {"a": [None, None, 1.5], "b": "half \ufffd", "c": "whole \U0001f600", "d": "1e999", "e": None, "f": 1e308}
+
+
+async def test_what_no_json_can_say_is_read_as_nothing() -> None:
+    """NaN, numbers beyond a float and half characters of an engine's answer end neither the answer nor the stream."""
+    content = f'{json.dumps(ODD_NUMBERS)[:-1]}, "e": -1e999, "f": 1e308}}'
+    streamed = PlainTextResponse(f"data: {content}\n\ndata: [DONE]\n\n")
+    async with answering(lambda _: PlainTextResponse(content)) as (engine, _):
+        answer = await engine.embed({"model": "m"})
+    async with answering(lambda _: streamed) as (engine, _):
+        chunks = [chunk async for chunk in engine.stream_complete({"model": "m"})]
+
+    assert answer == READ_NUMBERS
+    assert [{name: chunk[name] for name in READ_NUMBERS} for chunk in chunks] == [READ_NUMBERS]
+
+
+async def test_engine_that_wants_another_key_is_a_setting() -> None:
+    """401 is about this server's key, not the client's, who could do nothing about it."""
+    async with answering(lambda _: JSONResponse({}, status_code=401)) as (engine, _):
+        with pytest.raises(ConfigError, match="RAG_ENGINE__API_KEY"):
+            await engine.chat({})
 
 
 async def test_overload_is_tried_three_times_and_then_told() -> None:
@@ -136,15 +188,19 @@ async def test_malformed_answer_is_a_protocol_error(content: str) -> None:
 
 
 async def test_unreachable_engine_is_unavailable() -> None:
-    """A port where nothing listens is a named error with the address."""
-    async with aclosing(OpenAIHttpEngine(lambda: "http://127.0.0.1:9/v1")) as engine:
-        with pytest.raises(EngineUnavailableError, match=r"127\.0\.0\.1:9"):
-            await engine.models()
+    """A port where nothing listens is a named error; the address is in the log, which clients do not read."""
+    with structlog.testing.capture_logs() as logged:
+        async with aclosing(OpenAIHttpEngine(lambda: "http://user:password@127.0.0.1:9/v1")) as engine:
+            with pytest.raises(EngineUnavailableError) as caught:
+                await engine.models()
+
+    assert "127.0.0.1" not in str(caught.value)
+    assert logged[0]["url"] == "http://127.0.0.1:9/v1/models"
 
 
 async def test_request_defaults_give_way_to_the_request() -> None:
     """Defaults for a model fill what a request leaves open and nothing else."""
-    async with answering(lambda _: JSONResponse({})) as (engine, bodies):
+    async with answering(lambda _: JSONResponse({"choices": []})) as (engine, bodies):
         engine._request_defaults = {"frequency_penalty": 0.3}
         await engine.chat({})
         await engine.chat({"frequency_penalty": 0})

@@ -1,14 +1,17 @@
 """The scripted engine: the protocol that it speaks, its answers, and its misbehaviour."""
 
+import base64
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import httpx
+import jsonschema_rs
+import numpy as np
 import pytest
 
-from rag_server.engines.scripted import count_tokens, scripted_answer
+from rag_server.engines.scripted_answers import count_tokens, scripted_answer
 from rag_server.prompt import build_prompt
 from rag_server.types import Passage
 
@@ -104,7 +107,7 @@ def test_completion_has_the_protocols_shape(engine: Callable) -> None:
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
     assert {choice["message"]["content"] for choice in answer["choices"]} == {"a b c"}
     assert {choice["finish_reason"] for choice in answer["choices"]} == {"stop"}
-    assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+    assert [answer["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")] == [3, 6, 9]
 
 
 def test_stream_adds_up_to_the_completion(engine: Callable) -> None:
@@ -195,7 +198,7 @@ def test_broken_stream_is_a_cut_connection(engine: Callable) -> None:
 
     contents = [json.loads(line[6:])["choices"][0]["delta"].get("content") for line in received.split("\n\n") if line]
     assert contents == ["", "a", " b"]
-    assert seen == {"requests": 1, "finished": 0, "aborted": 1}
+    assert seen == {"requests": 1, "finished": 0, "aborted": 1, "running": 0}
 
 
 def test_answer_shorter_than_the_break_is_whole(engine: Callable) -> None:
@@ -221,7 +224,7 @@ def test_disconnect_is_counted_at_once(engine: Callable, *, stream: bool) -> Non
     with engine(answer="w " * 1000, tokens_per_s=1) as client:
         with pytest.raises(httpx.ReadTimeout):
             client.post("/chat/completions", json={**BODY, "stream": stream}, timeout=0.5)
-        wait_for_stats(client, {"requests": 1, "finished": 0, "aborted": 1})
+        wait_for_stats(client, {"requests": 1, "finished": 0, "aborted": 1, "running": 0})
 
 
 def test_finished_answers_are_counted(engine: Callable) -> None:
@@ -230,4 +233,149 @@ def test_finished_answers_are_counted(engine: Callable) -> None:
         chat(client)
         chat(client, stream=True)
 
-        assert stats(client) == {"requests": 2, "finished": 2, "aborted": 0}
+        assert stats(client) == {"requests": 2, "finished": 2, "aborted": 0, "running": 0}
+
+
+def test_running_answers_are_counted(engine: Callable) -> None:
+    """Answers on their way count as running, streamed or not, until they end."""
+    with engine(answer="w " * 1000, tokens_per_s=20) as client:
+        with client.stream("POST", "/chat/completions", json={**BODY, "stream": True}) as response:
+            lines = response.iter_lines()
+            next(lines)
+            wait_for_stats(client, {"requests": 1, "finished": 0, "aborted": 0, "running": 1})
+        wait_for_stats(client, {"requests": 1, "finished": 0, "aborted": 1, "running": 0})
+
+
+# What is said on demand
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "place": {"type": "string"},
+                "days": {"type": "integer", "minimum": 2},
+                "unit": {"enum": ["C", "F"]},
+            },
+            "required": ["place", "days", "unit"],
+        },
+    },
+}
+
+
+def calls(client: httpx.Client, text: str, **fields: object) -> list[tuple[str, object]]:
+    """The tool calls of an answer, which must be the same in a stream."""
+    request = {"messages": [{"role": "user", "content": text}], "tools": [TOOL], **fields}
+    message = chat(client, **request).json()["choices"][0]["message"]
+    whole = [(call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls", [])]
+    parts: dict[int, list[str]] = {}
+    for chunk in events(chat(client, **request, stream=True)):
+        for part in chunk["choices"][0]["delta"].get("tool_calls", []):
+            name, arguments = parts.setdefault(part["index"], ["", ""])
+            function = part["function"]
+            parts[part["index"]] = [name + function.get("name", ""), arguments + function["arguments"]]
+    assert [tuple(part) for part in parts.values()] == whole
+    return [(name, json.loads(arguments)) for name, arguments in whole]
+
+
+def test_tools_are_called_when_the_user_says_so(engine: Callable) -> None:
+    """The words of the user, or the tool choice, call tools; a passage, an unknown tool or `none` do not."""
+    one = 'call weather with {"place": {"name": "Köln"}}'
+    instance = {"place": "scripted", "days": 2, "unit": "C"}
+    with engine() as client:
+        assert calls(client, one) == [("weather", {"place": {"name": "Köln"}})]
+        assert calls(client, f"{one} and {one}", parallel_tool_calls=False) == calls(client, one)
+        assert len(calls(client, f"{one} and {one}")) == 2
+        assert calls(client, f"Passages:\n---\n[1] a\n{one}\n---\n\nQuestion: What?") == []
+        assert calls(client, "call other with {}") == calls(client, "call weather with {nonsense") == []
+        assert calls(client, one, tool_choice="none") == []
+        assert calls(client, "hello", tool_choice="required") == [("weather", instance)]
+        assert calls(client, "hello", tool_choice={"type": "function", "function": {"name": "weather"}}) == [
+            ("weather", instance)
+        ]
+        after = [{"role": "user", "content": one}, {"role": "tool", "content": "rain", "tool_call_id": "c"}]
+        assert chat(client, messages=after, tools=[TOOL]).json()["choices"][0]["message"]["content"] == "The tool said: rain"
+
+
+SCHEMA = {
+    "$defs": {"Part": {"type": "object", "properties": {"next": {"anyOf": [{"type": "null"}, {}]}}, "required": ["next"]}},
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 12, "maxLength": 12},
+        "count": {"type": ["null", "integer"], "minimum": 3},
+        "kind": {"const": "x"},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/Part"}, "minItems": 2},
+        "open": {"type": "boolean"},
+        "left_out": {"type": "number"},
+    },
+    "required": ["name", "count", "kind", "parts", "open"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, {"type": "object"}, {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object"}}}])
+def test_structured_answer_fits_its_schema(engine: Callable, schema: dict) -> None:
+    """An answer with a response_format is JSON that a validator of the standard accepts."""
+    response_format = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    with engine() as client:
+        content = chat(client, response_format=response_format).json()["choices"][0]["message"]["content"]
+
+    jsonschema_rs.validator_for(schema).validate(json.loads(content))
+
+
+def test_log_probabilities_are_of_the_tokens(engine: Callable) -> None:
+    """Each token has as many likeliest ones as asked for, the most likely first, and the stream has the same."""
+    with engine(answer="a b") as client:
+        whole = chat(client, logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]
+        parts = [chunk["choices"][0]["logprobs"] for chunk in events(chat(client, logprobs=True, top_logprobs=2, stream=True))]
+        without = chat(client).json()["choices"][0]["logprobs"]
+
+    assert [entry["token"] for entry in whole["content"]] == ["a", " b"]
+    for entry in whole["content"]:
+        assert bytes(entry["bytes"]).decode() == entry["token"] == entry["top_logprobs"][0]["token"]
+        assert entry["top_logprobs"][0]["logprob"] > entry["top_logprobs"][1]["logprob"]
+    assert [entry for part in parts if part for entry in part["content"]] == whole["content"]
+    assert without is None
+
+
+def test_stop_and_seed_are_heeded(engine: Callable) -> None:
+    """An answer ends before the first stop string, and the fingerprint says which seed arrived."""
+    with engine(answer="one two three") as client:
+        answer = chat(client, stop=["three", " two"], seed=7).json()
+
+    assert answer["choices"][0]["message"]["content"] == "one"
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["system_fingerprint"] == "scripted-7"
+
+
+def test_text_completions_answer_each_prompt(engine: Callable) -> None:
+    """Each prompt has its choices in order, echoed on demand, and token ids mean the words of /tokenize."""
+    with engine() as client:
+        url = str(client.base_url).replace("/v1/", "/tokenize")
+        ids = client.post(url, json={"model": "scripted", "prompt": "three four"}).json()["tokens"]
+        request = {"model": "scripted", "prompt": ["one", "two"], "n": 2, "echo": True}
+        texts = [choice["text"] for choice in client.post("/completions", json=request).json()["choices"]]
+        of_tokens = client.post("/completions", json={"model": "scripted", "prompt": ids, "max_tokens": 3}).json()["choices"]
+        refused = client.post("/completions", json={"model": "scripted"})
+
+    assert texts == ["oneYou said: one"] * 2 + ["twoYou said: two"] * 2
+    assert [(choice["text"], choice["finish_reason"]) for choice in of_tokens] == [("You said: three", "length")]
+    assert refused.status_code == 400
+
+
+def test_embeddings_depend_on_the_text_alone(engine: Callable) -> None:
+    """Equal texts have equal unit vectors of the dimension asked for, others have others, and base64 says the same."""
+    request = {"model": "scripted", "input": ["a", "b", "a"], "dimensions": 40}
+    with engine() as client:
+        data = client.post("/embeddings", json=request).json()["data"]
+        coded = client.post("/embeddings", json={**request, "encoding_format": "base64"}).json()["data"]
+
+    vectors = np.array([found["embedding"] for found in data])
+    decoded = np.stack([np.frombuffer(base64.b64decode(found["embedding"]), "<f4") for found in coded])
+    assert vectors.shape == (3, 40)
+    assert (vectors[0] == vectors[2]).all()
+    assert (vectors[0] != vectors[1]).any()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1)
+    np.testing.assert_allclose(decoded, vectors, atol=1e-6)

@@ -19,7 +19,7 @@ from rag_server.factory import Store
 from rag_server.store.database import Database
 from rag_server.store.seals import SEALED
 from rag_server.store.verification import verify
-from rag_server.types import Access, Cursor, NewFile
+from rag_server.types import Access, Cursor, NewFile, NewUploadSession, NewVectorStore
 from tests.stores import MODEL, Model, embedded, rows
 
 Open = Callable[[], Store]
@@ -32,6 +32,9 @@ SEALED_DAMAGE = {
         "name": "'docz'",
         "created_at": "created_at + 1",
         "embedding_id": "(SELECT max(id) FROM embeddings)",
+        "description": "'other'",
+        "metadata": """'{"a": "c"}'""",
+        "expires_after_days": "expires_after_days + 1",
     },
     "embeddings": {"id": None, "model": "'n'", "dimension": "5", "location": "'/elsewhere'"},
     "uploads": {
@@ -43,6 +46,39 @@ SEALED_DAMAGE = {
         "created_at": "created_at + 1",
         "principals": """'["bob"]'""",
         "is_complete": "NOT is_complete",
+        "expires_at": "expires_at + 1",
+        "layout": "'[[0, 1]]'",
+    },
+    "upload_sessions": {
+        "id": None,
+        "tenant": "'other'",
+        "owner": "'other'",
+        "file_id": "'file-other'",
+        "filename": "'y'",
+        "purpose": "'other'",
+        "mime_type": "'text/html'",
+        "bytes": "bytes + 1",
+        "created_at": "created_at + 1",
+        "expires_at": "expires_at + 1",
+        "file_expires_after_s": "file_expires_after_s + 1",
+        "status": "'completed'",
+    },
+    "session_parts": {
+        "id": "'part_other'",
+        "session_id": "(SELECT min(id) FROM upload_sessions)",
+        "first_number": "first_number + 1",
+        "num_pieces": "num_pieces + 1",
+        "bytes": "bytes + 1",
+        "created_at": "created_at + 1",
+        "is_complete": "NOT is_complete",
+    },
+    "file_batches": {
+        "id": None,
+        "tenant": "'other'",
+        "owner": "'other'",
+        "vector_store_id": "(SELECT max(id) FROM vector_stores WHERE id <> vector_store_id)",
+        "created_at": "created_at + 1",
+        "cancelled_at": "1",
     },
     "files": {
         "id": "'file-other'",
@@ -63,6 +99,42 @@ SEALED_DAMAGE = {
         "text": "text || 'x'",
         "attributes": """'{"year": 1998}'""",
     },
+    "responses": {
+        "id": None,
+        "tenant": "'other'",
+        "owner": "'other'",
+        "created_at": "created_at + 1",
+        "previous_response_id": "'resp_other'",
+        "response": """'{"status": "completed"}'""",
+    },
+    "response_items": {
+        "response_id": "'resp_2'",
+        "is_output": "NOT is_output",
+        "id": "'msg_other'",
+        "item": """'{"id": "msg_1"}'""",
+    },
+    "conversations": {
+        "id": None,
+        "tenant": "'other'",
+        "owner": "'other'",
+        "created_at": "created_at + 1",
+        "metadata": """'{"a": "c"}'""",
+    },
+    "conversation_items": {
+        "conversation_id": "(SELECT max(id) FROM conversations WHERE id <> conversation_id)",
+        "id": "'msg_other'",
+        "item": """'{"id": "msg_1"}'""",
+    },
+    "chat_completions": {
+        "id": None,
+        "tenant": "'other'",
+        "owner": "'other'",
+        "created_at": "created_at + 1",
+        "model": "'other'",
+        "completion": """'{"choices": []}'""",
+        "messages": "'[1]'",
+        "metadata": """'{"a": "c"}'""",
+    },
     "keys": {
         "id": "'key_other'",
         "name": "'cj'",
@@ -71,6 +143,9 @@ SEALED_DAMAGE = {
         "principals": """'["bob"]'""",
         "created_at": "created_at + 1",
         "revoked_at": "NULL",
+        "expires_at": "1",
+        "scopes": """'["read"]'""",
+        "limits": """'{"a": 1}'""",
     },
 }
 CHECKED_DAMAGE = {
@@ -99,6 +174,8 @@ CHECKED_DAMAGE = {
     "upload_parts": {"number": "number + 5", "content": ":flipped", "checksum": "checksum + 1"},
     "deletions": {"chunk_id": "(SELECT max(id) FROM chunks)"},
     "file_principals": {"principal": "'bob'"},
+    "chat_completion_metadata": {"key": "'b'", "value": "'c'"},
+    "upload_principals": {"principal": "'bob'"},
 }
 DAMAGE = [
     (table, column, value)
@@ -111,9 +188,15 @@ FIRST = {
     "files": "key = (SELECT min(key) FROM files)",
     "vector_stores": "name = 'docs'",
     "embeddings": "id = (SELECT min(id) FROM embeddings)",
-    "uploads": "id = (SELECT min(id) FROM uploads)",
+    "uploads": "filename = 'x'",
+    "responses": "id = 'resp_1'",
+    "response_items": "key = (SELECT min(key) FROM response_items)",
+    "conversations": "id = (SELECT min(id) FROM conversations)",
+    "conversation_items": "key = (SELECT min(key) FROM conversation_items)",
+    "upload_principals": "principal = 'ann'",
+    "upload_sessions": "id = (SELECT min(id) FROM upload_sessions)",
     "vectors": "chunk_id = (SELECT min(chunk_id) FROM vectors)",
-    "upload_parts": "number = (SELECT max(number) FROM upload_parts)",
+    "upload_parts": "number = 1",
     "file_principals": "principal = 'ann'",
     "chunks": "id = (SELECT max(id) FROM chunks c WHERE c.document_key = (SELECT min(id) FROM documents))",
     "keys": "name = 'ci'",
@@ -122,7 +205,7 @@ FIRST = {
 
 def fill(store: Store) -> None:
     """A store with a row in every table, two vector stores and two models."""
-    docs = store.vector_stores.get_or_create("docs", Access(), MODEL)
+    docs = store.vector_stores.create(NewVectorStore("docs", "all of it", {"a": "b"}, 7), Access(), MODEL)
     other = store.vector_stores.get_or_create("other", Access(), Model("other", 3))
     new = NewFile("/f", "f", 1, attributes={"team": "red"}, principals=("Zoe", "ann", "Änne"), chunking={"max_tokens": 8})
     file = store.files.begin(docs, new)
@@ -134,7 +217,19 @@ def fill(store: Store) -> None:
     store.documents.put(
         other, neighbour, [type(last)(last.document, "h", last.chunks, np.ones((1, 3), np.float32))], bytes_read=0
     )
-    store.uploads.put(Access("", frozenset({"ann"})), filename="x", purpose="assistants", content=[b"one", b"two"])
+    ann = Access("", frozenset({"ann"}))
+    sent = store.uploads.put(ann, filename="x", purpose="assistants", content=[b"one", b"two"], expires_after_s=3600)
+    store.file_batches.create(docs, [NewFile(f"upload:{sent.id}", "x", 6, id=sent.id)], Access())
+    for _ in range(2):
+        session = store.upload_sessions.begin(NewUploadSession("z", "assistants", "text/plain", 3, 3600), Access())
+    store.upload_sessions.put_part(session.id, Access(), [b"abc"])
+    response = {"created_at": 1, "status": "completed", "previous_response_id": None}
+    for number in (1, 2):
+        made = {**response, "id": f"resp_{number}", "output": [{"id": "msg_2", "type": "message"}]}
+        store.responses.add(made, [{"id": "msg_1", "type": "message"}], Access())
+        store.conversations.create({"a": "b"}, [{"id": f"msg_{number}", "type": "message"}], Access())
+    completion = {"id": "chatcmpl-1", "model": "m", "choices": [1]}
+    store.chat_completions.add(completion, [{"role": "user"}], {"a": "b"}, Access())
     key, _ = store.keys.create("ci", tenant="t", principals=["ann"])
     store.keys.revoke(key.id)
 
@@ -197,8 +292,9 @@ def test_value_that_was_changed_behind_the_stores_back_is_found(open_store: Open
         "DELETE FROM attributes WHERE name = 'page'",
         "DELETE FROM attributes WHERE name = 'team'",
         "DELETE FROM upload_parts WHERE number = 1",
-        "DELETE FROM upload_parts WHERE number = 0",
+        "DELETE FROM upload_parts WHERE number = 0 AND upload_id IN (SELECT id FROM uploads WHERE filename = 'x')",
         "DELETE FROM file_principals WHERE principal = 'ann'",
+        "DELETE FROM upload_principals WHERE principal = 'ann'",
     ],
 )
 def test_row_that_is_missing_is_found(open_store: Open, statement: str) -> None:
@@ -228,7 +324,7 @@ def test_damaged_part_of_an_upload_is_not_handed_out(open_store: Open) -> None:
     fill(store)
     damage(store, "upload_parts", f"UPDATE upload_parts SET content = :flipped WHERE {FIRST['upload_parts']}")
 
-    ((upload_id,),) = rows(store, "SELECT id FROM uploads")
+    ((upload_id,),) = rows(store, "SELECT id FROM uploads WHERE filename = 'x'")
     with pytest.raises(StoreDamagedError, match="upload it again"):
         list(store.uploads.content(upload_id))
 
