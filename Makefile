@@ -30,6 +30,12 @@ serve: $(INSTALLED) ## Start the server with this project's docs/ as a first col
 test: $(INSTALLED_DEV) ## Run the tests, also against a real vLLM
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
+.PHONY: test-clients
+test-clients: $(INSTALLED) $(INSTALLED_CLIENTS) ## Run other people's clients against a live server, in an environment of theirs
+	$(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini --ignore tests/clients/test_llama_index.py tests/clients
+	PYTHONPATH=$(CLIENTS)/openai-2 $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini \
+		tests/clients/test_llama_index.py tests/clients/openai_python
+
 .PHONY: lint
 lint: $(INSTALLED_DEV) ## Check style and layers
 	$(BIN)/ruff check .
