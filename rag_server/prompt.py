@@ -26,7 +26,8 @@ FENCE = "---"
 # A title says which document it is; what is longer is a text of its own.
 MAX_TITLE_CHARACTERS = 200
 # Inside a passage, what looks like our own fence or number could close it early or open a false one.
-_FENCE_LINE = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
+_ENDS = "\r\u2028\u2029"
+_FENCE_LINE = re.compile(rf"(?:^|(?<=[{_ENDS}]))[^\S\n{_ENDS}]*-{{3,}}[^\S\n{_ENDS}]*(?=$|[{_ENDS}])", re.MULTILINE)
 _NUMBER = re.compile(r"\[(\d+(?:\s*[,;]\s*\d+)*)\]")
 
 CountTokens = Callable[[Sequence[Json]], Awaitable[int]]

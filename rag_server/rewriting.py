@@ -39,7 +39,8 @@ FOLLOW_UP = (
 )
 SINGLE = "Question: {question}\n\nWrite a short search query for this question. Do not answer it. Write the query only."
 
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+# Some chat templates open the thoughts in the prompt, so that only their end is in the answer.
+_THOUGHTS = re.compile(r"\A.*</think>", re.DOTALL)
 _LABEL = re.compile(r"^[*#\s]*(?:[\w-]+ ){0,3}(?:question|query|rewriting)\s*[*]*:[*\s]*", re.IGNORECASE)
 _QUOTES = "\"'`“”‘’„«»* "
 # Chinese characters and kana, which are written without spaces between words.

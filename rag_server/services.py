@@ -16,6 +16,7 @@ import structlog
 
 from rag_server import factory
 from rag_server.config import RerankKind, Settings
+from rag_server.engines.probe import EngineProbe
 from rag_server.errors import RagServerError, StoreDamagedError, StoreError
 from rag_server.loopback import is_loopback
 from rag_server.pipeline import RagOptions, RagPipeline
@@ -46,6 +47,7 @@ class Services:
         self.indexes = factory.open_indexes(settings, self.store)
         self.engine_child = factory.build_engine_child(settings)
         self.engine = factory.build_engine(settings, self.engine_child)
+        self._engine_probe = EngineProbe(self.engine)
         self.scorer_child = factory.build_scorer_child(settings)
         self.scorer = factory.build_scorer(settings, self.scorer_child)
         self.cache, self.cache_child = factory.build_cache(settings)
@@ -167,7 +169,7 @@ class Services:
         for name, (what, loading) in parts.items():
             if loading is None or not loading.done():
                 missing[name] = f"loading {what}"
-            elif (error := loading.exception()) is not None:
+            elif loading.exception() is not None:
                 missing[name] = f"{what} cannot be loaded; the server's log says why, `rag-server doctor` what to do"
         if self.scorer_child is not None and not self.scorer_child.ready:
             missing["reranker"] = self.scorer_child.detail
@@ -175,10 +177,9 @@ class Services:
             if not self.engine_child.ready:
                 missing["engine"] = self.engine_child.detail
         else:
-            try:
-                await self.engine.models()
-            except RagServerError as error:
-                missing["engine"] = str(error)
+            fault = await self._engine_probe.fault()
+            if fault is not None:
+                missing["engine"] = fault
         return missing
 
     async def _build_rerankers(self, embedder: "asyncio.Future[Embedder]") -> dict[RerankKind, Reranker]:
@@ -215,16 +216,17 @@ class Services:
             await asyncio.sleep(SAVE_INDEXES_EVERY_S)
             try:
                 await asyncio.to_thread(self.indexes.save)
-            except (StoreError, OSError) as error:
-                log.error("the indexes cannot be saved; they are replayed at the next start", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - it is to go on after whatever failed once
+                reason = f"{type(error).__name__}: {error}"
+                log.error("the indexes cannot be saved; they are replayed at the next start", reason=reason)
 
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_EVERY_S)
             try:
                 await asyncio.to_thread(self.tidy)
-            except StoreError as error:
-                log.error("what has expired cannot be removed; it is tried again", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - it is to go on after whatever failed once
+                log.error("what has expired cannot be removed; it is tried again", reason=f"{type(error).__name__}: {error}")
 
     def tidy(self) -> None:
         """Write down which vector stores were used, and remove what has expired."""

@@ -11,12 +11,12 @@ _INVISIBLE = re.compile(
 # Persian, the scripts of India and emoji are written with joiners between their characters; nothing is next to ASCII.
 _JOINER = re.compile("(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])")
 
-# ChatML, Llama 3, Phi and gpt-oss write <|im_end|>, DeepSeek the same with a wide bar.
-_BAR_TOKEN = re.compile("<[|\uff5c]")
-# Mistral, Llama 2, Gemma, BERT and T5 use words in brackets.
+# ChatML, Llama 3, Phi and gpt-oss write <|im_end|>, DeepSeek the same with a wide bar, EXAONE [|endofturn|].
+_BAR_TOKEN = re.compile("([<\\[])[|\uff5c]")
+# Mistral, Llama 2, Gemma, Seed, BERT and T5 use words in brackets.
 _BRACKET_TOKEN = re.compile(
-    r"([\[<])(?=(?:/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CLS|SEP|PAD|MASK|UNK)\]"
-    r"|/?(?:s|bos|eos|unk|pad|cls|sep|mask|think|tool_call|tool_response|(?:start|end)_of_(?:turn|image|text))>"
+    r"([\[<])(?=(?:/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|CLS|SEP|PAD|MASK|UNK)\]"
+    r"|/?(?:s|bos|eos|unk|pad|cls|sep|mask|think|tool_call|tool_response|seed:\w+|(?:start|end)_of_(?:turn|image|text))>"
     r"|</?SYS>>))",
     re.IGNORECASE,
 )
@@ -32,4 +32,4 @@ def without_special_tokens(text: str) -> str:
 
     vLLM removes those that mark a passage, but only once: of one put into the middle of another, the other is left.
     """
-    return _BRACKET_TOKEN.sub(r"\1 ", _BAR_TOKEN.sub("<\xa6", text))
+    return _BRACKET_TOKEN.sub(r"\1 ", _BAR_TOKEN.sub("\\1\xa6", text))

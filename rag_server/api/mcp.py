@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from rag_server import __version__
 from rag_server.answer import PassageUrl
+from rag_server.api.answers import note_answer
 from rag_server.api.asking import RAG_PREFIX, rag_request
 from rag_server.api.errors import public_message
 from rag_server.api.schemas import MAX_QUERY_CHARACTERS, RagBody
@@ -152,6 +153,7 @@ class _Tools:
             )
             prepared = await pipeline.prepare(request)
             completion = await pipeline.complete(prepared)
+            note_answer(completion)
         citations = [
             CheckedCitation(**{**citation, "url": passage_url(citation["passage_id"])})
             for citation in completion["rag"]["citations"]

@@ -22,6 +22,8 @@ STREAMS_OPEN = Gauge("rag_streams_open", "Event streams that are being sent.")
 FIRST_TOKEN_SECONDS = Histogram(
     "rag_time_to_first_token_seconds", "Time from a request to the first event of its stream.", buckets=BUCKETS_S
 )
+# The standard ends no line there, but some clients do.
+_LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 INTERNAL = error_object("something went wrong here; the server's log says what", status=500, code="internal_error")
 
@@ -80,4 +82,7 @@ def _add(usage: StreamUsage | None, chunk: Json) -> None:
 
 def _event(value: Json, *, named: bool) -> str:
     name = f"event: {value['type']}\n" if named else ""
-    return f"{name}data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character, escape in _LINE_ENDS.items():
+        data = data.replace(character, escape)
+    return f"{name}data: {data}\n\n"

@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rag_server.commands.serving import temporary_server
 from rag_server.config import RerankKind, Settings
 from rag_server.errors import EngineUnavailableError, RagServerError
+from rag_server.event_lines import event_data
 from rag_server.protocols import Json
 from rag_server.services import Address, read_address
 
@@ -127,19 +129,19 @@ async def _stream(client: httpx.AsyncClient, body: Json, *, shown: bool) -> tupl
         if response.status_code != 200:
             await response.aread()
             _checked(response)
-        async for line in response.aiter_lines():
-            data = line.removeprefix("data: ")
-            if not line.startswith("data: ") or data == "[DONE]":
-                continue
-            chunk = json.loads(data)
-            if "error" in chunk:
-                raise RagServerError(chunk["error"]["message"])
-            rag |= chunk.get("rag", {})
-            for choice in chunk["choices"]:
-                piece = choice["delta"].get("content") or ""
-                answer += piece
-                if shown:
-                    print(piece, end="", flush=True)
+        async with aclosing(event_data(response)) as events:
+            async for data in events:
+                if data == "[DONE]":
+                    break
+                chunk = json.loads(data)
+                if "error" in chunk:
+                    raise RagServerError(chunk["error"]["message"])
+                rag |= chunk.get("rag", {})
+                for choice in chunk["choices"]:
+                    piece = choice["delta"].get("content") or ""
+                    answer += piece
+                    if shown:
+                        print(piece, end="", flush=True)
     if shown:
         print()
     return answer, rag

@@ -13,6 +13,7 @@ from rag_server.engines.engine_json import parsed
 from rag_server.engines.http_client import EngineHttpClient, reason
 from rag_server.engines.refusals import refusal
 from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
+from rag_server.event_lines import event_data
 from rag_server.protocols import Json
 from rag_server.spans import Span
 from rag_server.usage import tokens_of, traced
@@ -179,21 +180,19 @@ class OpenAIHttpEngine:
 
 async def _events(response: httpx.Response) -> AsyncGenerator[Json, None]:
     """Yield the JSON objects of a server-sent-event stream up to [DONE]."""
-    async for line in response.aiter_lines():
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return
-        try:
-            event = parsed(data)
-        except ValueError:
-            raise EngineProtocolError("the engine streamed something that is no JSON") from None
-        if not isinstance(event, dict):
-            raise EngineProtocolError("the engine streamed something that is no JSON object")
-        if event.get("error") is not None:
-            raise _failure(event)
-        yield event
+    async with aclosing(event_data(response)) as lines:
+        async for data in lines:
+            if data == "[DONE]":
+                return
+            try:
+                event = parsed(data)
+            except ValueError:
+                raise EngineProtocolError("the engine streamed something that is no JSON") from None
+            if not isinstance(event, dict):
+                raise EngineProtocolError("the engine streamed something that is no JSON object")
+            if event.get("error") is not None:
+                raise _failure(event)
+            yield event
     raise EngineProtocolError("the engine's answer broke off before its end")
 
 

@@ -65,7 +65,14 @@ async def test_picture_stays_beside_the_question() -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\n---\nb", "a\n- - -\nb"), ("see [3]", "see (3)"), ("[1, 2] and [x]", "(1, 2) and [x]"), ("  ----  ", "- - -")],
+    [
+        ("a\n---\nb", "a\n- - -\nb"),
+        ("a\r\n---\r\nb", "a\r\n- - -\r\nb"),
+        ("a\u2028---\u00a0\u2029b", "a\u2028- - -\u2029b"),
+        ("see [3]", "see (3)"),
+        ("[1, 2] and [x]", "(1, 2) and [x]"),
+        ("  ----  ", "- - -"),
+    ],
 )
 async def test_passage_cannot_close_its_fence_or_forge_a_number(text: str, shown: str) -> None:
     """What looks like our fence or our marks inside a passage is defused."""

@@ -57,6 +57,8 @@ async def rewritten(content: object, question: str = QUESTION, history: list[Jso
         f"**Rewritten follow-up question:** {STANDALONE}",
         f"Query: “{STANDALONE}”\n\nThis question names the person.",
         f"<think>\nHe is Whitehead.\n</think>\n\n{STANDALONE}",
+        # Of templates that open the thoughts in the prompt.
+        f"The user asks where he was born, which is Whitehead.\n</think>\n{STANDALONE}",
     ],
 )
 async def test_query_is_read_out_of_what_the_engine_wrote(written: str) -> None:

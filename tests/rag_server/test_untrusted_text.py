@@ -15,6 +15,7 @@ TOKENS = [
     *("<｜User｜>", "<｜end▁of▁sentence｜>", "<s>", "</s>", "<bos>", "<eos>", "<unk>", "<pad>", "[INST]", "[/INST]"),
     *("<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "<start_of_turn>", "<end_of_turn>"),
     *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "[CLS]", "[SEP]", "[MASK]"),
+    *("[|endofturn|]", "[|user|]", "[THINK]", "[/THINK]", "<seed:eos>"),
 ]
 INVISIBLE = "\u200b\u2060\ufeff\u00ad\u202e\u2066\u180e\U000e0041\ufe0f\x00\x1b"
 

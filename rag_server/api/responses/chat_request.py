@@ -32,6 +32,9 @@ _SAME = (
     "service_tier",
 )
 
+# Of a chat completion: more answers than the one that a response has, or longer ones than it may have.
+CHAT_ONLY = frozenset({"n", "max_tokens", "max_completion_tokens", "best_of", "logprobs", "prompt_logprobs"})
+
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
@@ -96,7 +99,13 @@ def search_options(search: FileSearchTool | None, rag: RagBody | None) -> RagBod
 
 
 def chat_request(body: ResponseBody, plan: ToolPlan, messages: Sequence[Json], *, model: str) -> Json:
-    """Return the body of the chat request, always streamed; fields that this server does not know are part of it."""
+    """Return the body of the chat request, always streamed; fields that this server does not know are part of it.
+
+    Raises:
+        InvalidRequestError: One of them is a chat completion's, which a response has under another name or not at all.
+    """
+    for name in sorted(CHAT_ONLY & (body.model_extra or {}).keys()):
+        raise InvalidRequestError(f"responses have no {name}; the length of an answer is max_output_tokens", name)
     request: Json = {
         **(body.model_extra or {}),
         "model": model,
@@ -129,13 +138,18 @@ def _shape_of_answer(body: ResponseBody) -> Json:
 def _json_schema(wanted: TextFormat) -> Json:
     if wanted.name is None or wanted.schema_ is None:
         raise InvalidRequestError("a json_schema needs a name and a schema", "text.format")
-    return wanted.model_dump(by_alias=True, exclude={"type"}, exclude_none=True)
+    return _without_null(wanted.model_dump(by_alias=True, exclude={"type"}))
+
+
+def _without_null(fields: Json) -> Json:
+    """Return the fields that are set; inside of a schema null means something, and stays."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _functions(body: ResponseBody, plan: ToolPlan) -> Json:
     if not plan.functions:
         return {}
-    tools = [{"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)} for tool in plan.functions]
+    tools = [{"type": "function", "function": _without_null(tool.model_dump(exclude={"type"}))} for tool in plan.functions]
     choice = {} if plan.choice is None else {"tool_choice": plan.choice}
     parallel = {} if body.parallel_tool_calls is None else {"parallel_tool_calls": body.parallel_tool_calls}
     return {"tools": tools, **choice, **parallel}

@@ -131,7 +131,7 @@ def _text(body: ResponseBody) -> Json:
     asked = body.text
     wanted: Json = {"type": "text"}
     if asked is not None and asked.format is not None:
-        wanted = asked.format.model_dump(by_alias=True, exclude_none=True)
+        wanted = {name: value for name, value in asked.format.model_dump(by_alias=True).items() if value is not None}
     return {"format": wanted, "verbosity": (asked and asked.verbosity) or "medium"}
 
 

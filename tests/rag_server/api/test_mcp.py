@@ -1,5 +1,6 @@
 """The MCP server at /mcp, spoken to by the SDK's own client over HTTP: tools, keys, tenants, permissions, errors."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -122,6 +123,26 @@ async def test_ask_answers_with_citations_of_its_passages(live: Live) -> None:
     assert (citation["verified"], citation["url"]) == (True, passage["url"])
     assert citation["quote"] in passage["text"]
     assert live.as_key(live.make_key()).get(passage["url"]).json()["text"] == passage["text"]
+
+
+async def test_ask_is_charged_like_a_chat(live: Live) -> None:
+    """Its tokens are taken from what the key may use."""
+    secret = live.services.store.keys.create("limited", limits={"tokens_per_day": 10_000})[1]
+    client = live.as_key(secret)
+
+    def left() -> int:
+        # An answer of this kind costs no tokens itself.
+        answer = client.post("/v1/chat/completions", json={"model": "none", "messages": [{"role": "user", "content": "a"}]})
+        return int(answer.headers["x-ratelimit-remaining-tokens"])
+
+    before = left()
+    await call(live, secret, "ask", question="What does the cat do?", collection="animals")
+    ends_at = time.monotonic() + 10
+    # The charge follows the answer.
+    while left() > before - 20 and time.monotonic() < ends_at:
+        await asyncio.sleep(0.01)
+
+    assert left() <= before - 20
 
 
 async def test_a_key_sees_the_collections_of_its_tenant_only(live: Live) -> None:

@@ -188,6 +188,25 @@ def test_field_reaches_the_engine_as_chat_has_it(live: Live, fields: dict[str, A
     }
 
 
+@pytest.mark.parametrize("name", ["n", "max_tokens", "max_completion_tokens", "best_of", "logprobs", "prompt_logprobs"])
+def test_bounds_cannot_be_passed_by_with_fields_of_chats(live: Live, name: str) -> None:
+    """A chat completion bounds them; a response, which has them under other names or not at all, refuses them."""
+    assert refused(live.client, **{name: 5000})["param"] == name
+
+
+def test_null_inside_a_schema_stays(live: Live) -> None:
+    """It is a value there, of functions and of formats."""
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", None], "default": None}}}
+    tool = {"type": "function", "name": "f", "parameters": schema, "strict": None, "description": None}
+    shape = {"type": "json_schema", "name": "s", "schema": schema}
+    answer = respond(live.client, tools=[tool], text={"format": shape})
+    sent = sent_chat(live.engine.sent)
+
+    assert sent["tools"] == [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert sent["response_format"] == {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    assert answer["text"]["format"]["schema"] == schema
+
+
 def test_answer_that_is_cut_is_incomplete(live: Live) -> None:
     """A response that reaches max_output_tokens says so, and so does its message."""
     made = respond(live.client, " ".join(["word"] * 40), max_output_tokens=16)

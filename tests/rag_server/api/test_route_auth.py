@@ -107,6 +107,18 @@ def test_no_spelling_of_a_path_is_open(live: Live, path: str) -> None:
             assert response.status_code == 401 or opened_file, (method, spelling, response.status_code)
 
 
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+def test_line_end_behind_a_path_opens_nothing(live: Live, method: str, path: str) -> None:
+    """Routes are found with it too; scopes, places and limits, which go by the path, must not be passed by."""
+    authorization = f"Bearer {live.make_key()}"
+    request = live.client.build_request(method, live.url, headers={"authorization": authorization}, json={"model": "rag/docs"})
+    request.url = request.url.copy_with(raw_path=f"{address(path)}%0A".encode())
+    response = live.client.send(request)
+
+    assert response.status_code == 400
+    assert method == "HEAD" or response.json()["error"]["message"] == "an address holds no control characters"
+
+
 def test_required_without_any_key_lets_nobody_in(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> None:
     """A server that requires keys is closed before the first one is made."""
     with live_server(tmp_path_factory.mktemp("closed"), embedder, auth={"required": True}) as closed:

@@ -30,6 +30,19 @@ async def test_stream_ends_with_done() -> None:
     assert await text_of(ending_with(None)) == f"data: {chunk}\n\ndata: [DONE]\n\n"
 
 
+async def test_no_character_of_a_text_ends_a_line() -> None:
+    """Clients that end lines as Python does still read one line per event, with the same text."""
+    content = "a\x85b\u2028c\u2029d\r\ne\x0bf"
+
+    async def said() -> AsyncGenerator[dict[str, Any], None]:
+        yield {"text": content}
+
+    line, _, rest = (await text_of(said())).partition("\n")
+    assert line.splitlines() == [line]
+    assert json.loads(line.removeprefix("data: ")) == {"text": content}
+    assert rest == "\ndata: [DONE]\n\n"
+
+
 async def test_named_events_bear_their_types() -> None:
     """As in the Responses API, where no [DONE] follows."""
 

@@ -138,6 +138,18 @@ async def test_what_no_json_can_say_is_read_as_nothing() -> None:
     assert [{name: chunk[name] for name in READ_NUMBERS} for chunk in chunks] == [READ_NUMBERS]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+async def test_lines_of_a_stream_end_where_the_standard_ends_them(end: str) -> None:
+    """What JSON may hold as it is, and Python takes for the end of a line, is a part of the text."""
+    said = "one\u2028two\x85three\u2029four \U0001f600"
+    event = json.dumps({"choices": [{"index": 0, "text": said}]}, ensure_ascii=False)
+    stream = f": a comment{end}data: {event}{end}{end}data:{event}{end}{end}data: [DONE]{end}{end}"
+    async with answering(lambda _: PlainTextResponse(stream)) as (engine, _):
+        chunks = [chunk async for chunk in engine.stream_complete({"model": "m"})]
+
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == [said, said]
+
+
 async def test_engine_that_wants_another_key_is_a_setting() -> None:
     """401 is about this server's key, not the client's, who could do nothing about it."""
     async with answering(lambda _: JSONResponse({}, status_code=401)) as (engine, _):
