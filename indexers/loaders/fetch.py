@@ -10,7 +10,9 @@ import re
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 from urllib.parse import unquote
 
@@ -35,11 +37,15 @@ CONNECT_TIMEOUT_S = 10.0
 # Nothing is unpacked, so that nothing can grow.
 HEADERS = (("user-agent", "rag-server"), ("accept", "*/*"), ("accept-encoding", "identity"))
 PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
-# 6to4 and documentation; the others are known to the standard library.
-CLOSED_IPV6 = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("3fff::/20"))
-RELAYS_IPV4 = ipaddress.IPv4Network("192.88.99.0/24")
+# Public for the standard library, in all of its versions or in some: protocol assignments (with Oracle's metadata at
+# 192.0.0.192), relays of 6to4, Azure's metadata.
+CLOSED_IPV4 = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
+# Likewise: protocol assignments, 6to4, documentation.
+CLOSED_IPV6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2002::/16", "3fff::/20")))
 # Of networks without IPv4, which translate its addresses (RFC 6052).
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# A lookup cannot be broken off, and the event loop has few threads for those of the whole process.
+_LOOKUPS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lookups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,8 @@ class Fetched:
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host as the system knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, lookup)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -86,7 +93,7 @@ def is_public(address: str) -> bool:
     """Return whether an address is one of the internet's, and not of this machine, its networks, or a way around to them."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
-        return ip.is_global and not ip.is_multicast and ip not in RELAYS_IPV4
+        return ip.is_global and not ip.is_multicast and not any(ip in network for network in CLOSED_IPV4)
     if ip.ipv4_mapped is not None:
         return is_public(str(ip.ipv4_mapped))
     if ip in NAT64:
@@ -172,21 +179,27 @@ def _checked(url: str) -> httpx.URL:
         raise FetchError(f"a URL may have {MAX_URL_CHARACTERS:,} characters")
     try:
         return _permitted(httpx.URL(url))
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise FetchError(f"that is no URL: {error}") from None
 
 
 def _next(target: httpx.URL, location: str) -> httpx.URL:
     try:
-        led = target.join(location)
-    except httpx.InvalidURL:
+        led = _permitted(target.join(location))
+    except (httpx.InvalidURL, UnicodeError):
         raise FetchError("the URL leads on to what is no URL") from None
     if target.scheme == "https" and led.scheme == "http":
         raise FetchError("the URL leads on from https to http, which is not followed")
-    return _permitted(led)
+    return led
 
 
 def _permitted(url: httpx.URL) -> httpx.URL:
+    """Return the URL.
+
+    Raises:
+        FetchError: It is none that may be fetched.
+        UnicodeError: Its host is no name.
+    """
     if url.scheme not in SCHEMES or not url.host:
         raise FetchError("a URL begins with https:// or http:// and a host")
     if url.port is not None and not 0 < url.port < 65536:

@@ -29,6 +29,9 @@ START_TIMEOUT_S = 600.0
 WARM_UP_TIMEOUT_S = 300.0
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
+# Clients name images, audio and video by URL, and the engine would fetch them from its own network. An empty list allows all;
+# no name of a host has a colon, and the engine's refusal shows this text.
+NO_MEDIA_DOMAIN = "none: send data: URLs"
 
 
 class _ChildFailedError(Exception):
@@ -121,12 +124,19 @@ class VllmProcess:
                 self._set_state(f"not installed: {error}")
                 return
             except (_ChildFailedError, OSError) as error:
-                log.error("engine failed", reason=str(error), log=str(self.log_path), end=last_lines(self.log_path))
-                self._set_state(f"{error}; the server's log says more; starting again in {delay_s:.0f} s")
+                self._set_failed(str(error), delay_s)
+            except Exception as error:
+                # Nobody else would hear of it, and the engine would be gone for good.
+                log.exception("engine supervision failed")
+                self._set_failed(f"vLLM failed with {type(error).__name__}", delay_s)
             finally:
                 await self._end_child()
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+
+    def _set_failed(self, reason: str, delay_s: float) -> None:
+        log.error("engine failed", reason=reason, log=str(self.log_path), end=last_lines(self.log_path))
+        self._set_state(f"{reason}; the server's log says more; starting again in {delay_s:.0f} s")
 
     async def _start_child(self) -> None:
         """Bring a child up to the point where it answers requests."""
@@ -191,6 +201,7 @@ class VllmProcess:
             model, name = await self._packaged_model(), smollm2_weights.MODEL_NAME
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name"]
         command += [str(name), "--host", "127.0.0.1", "--disable-log-stats", *self._vllm_task.arguments]
+        command += ["--allowed-media-domains", NO_MEDIA_DOMAIN]
         limit = self._vllm_task.cpu_context_length if on_cpu else self._vllm_task.gpu_context_length
         if limit is not None:
             command += ["--max-model-len", str(_context_length(model, limit))]
@@ -253,6 +264,8 @@ def _environment(cpu_cache_gib: int) -> dict[str, str]:
     private = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     # Otherwise vLLM finds its own address by opening a socket towards a public name server.
     private |= {"VLLM_HOST_IP": "127.0.0.1", "VLLM_LOOPBACK_IP": "127.0.0.1"}
+    # Of what it fetches nothing may lead elsewhere, should it fetch after all.
+    private |= {"VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"}
     without_settings = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
     return {**defaults, **without_settings, **private}
 

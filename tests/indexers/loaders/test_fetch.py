@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpcore
@@ -155,6 +157,12 @@ async def test_a_page_without_a_name_goes_by_its_host(get) -> None:
         "192.168.1.1",
         "169.254.169.254",
         "100.64.0.1",
+        # Metadata of clouds: Alibaba, Azure, Oracle.
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "192.0.0.9",
+        "192.88.99.1",
         "0.0.0.0",
         "224.0.0.1",
         "255.255.255.255",
@@ -167,6 +175,9 @@ async def test_a_page_without_a_name_goes_by_its_host(get) -> None:
         "[64:ff9b::7f00:1]",
         "[2002:7f00:1::]",
         "[2001:0:7f00:1::]",
+        "[2001:1::1]",
+        "[::ffff:168.63.129.16]",
+        "[64:ff9b::c000:c0]",
         "[fe80::1]",
         "[fc00::1]",
         "[fec0::1]",
@@ -203,6 +214,27 @@ async def test_the_systems_resolver_is_asked_by_default(get, network) -> None:
     assert network.connected == []
 
 
+async def test_names_that_are_slow_to_resolve_hold_up_no_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, the event loop's own threads are free."""
+    answer = threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        answer.wait()
+        return []
+
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        lookups = [asyncio.ensure_future(resolve("slow.example", 80)) for _ in range(100)]
+        try:
+            await asyncio.sleep(0)
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 10) == "done"
+            assert not any(lookup.done() for lookup in lookups)
+        finally:
+            answer.set()
+        assert await asyncio.gather(*lookups) == [[]] * 100
+
+
 async def test_a_name_is_resolved_once_per_connection_so_that_a_second_answer_changes_nothing(get, network) -> None:
     """DNS rebinding: the first answer is public, every later one is not; the connection goes to the first."""
     answers = iter([[PUBLIC], ["127.0.0.1"], ["127.0.0.1"]])
@@ -236,9 +268,13 @@ async def test_the_next_address_is_tried_when_one_is_dead(get, site) -> None:
         ("http://user:secret@docs.example/a", "no name or password"),
         ("http://user@docs.example/a", "no name or password"),
         ("http://docs.example:99999999/a", "no URL"),
+        ("http://xn--/", "no URL"),
+        ("http://xn--a/", "no URL"),
         ("http://docs.example/" + "a" * 9000, "characters"),
         ("http://docs.example/to?url=file:///etc/passwd", "begins with"),
         ("http://docs.example/to?url=http://user:secret@docs.example/", "no name or password"),
+        ("http://docs.example/to?url=http://xn--/", "leads on to what is no URL"),
+        ("http://docs.example/to?url=http://[", "leads on to what is no URL|no public address"),
         ("http://docs.example/gone.txt", "status 404"),
         ("http://docs.example/packed", "compressed"),
         ("http://" + "a" * 70 + ".example/", "no (URL|public address)"),

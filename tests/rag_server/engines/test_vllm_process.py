@@ -17,14 +17,46 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import structlog
 
 from rag_server.engines import vllm_process
 from rag_server.engines.vllm_process import VllmProcess
+from rag_server.engines.vllm_tasks import GENERATE, RERANK, VllmTask
 from rag_server.errors import ConfigError
 from rerankers.permutation_constraint import PermutationConstraint, encode
 
 SCRIPTED = [sys.executable, "-m", "rag_server.cli", "scripted-engine"]
 WAIT_S = 60
+# An engine that is up, but answers with what is no list of models.
+SHAPELESS = """
+import http.server, sys
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[-1])), Answer).serve_forever()
+"""
+# What the connector of a vLLM started like ours says to each of the URLs.
+ASK_CONNECTOR = """
+import json, sys
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.multimodal.media.connector import MediaConnector
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+arguments, urls = json.loads(sys.argv[1])
+set_up = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
+connector = MediaConnector(
+    allowed_local_media_path=set_up.allowed_local_media_path, allowed_media_domains=set_up.allowed_media_domains
+)
+for url in urls:
+    try:
+        print("ANSWER", connector.fetch_image(url).size)
+    except Exception as error:
+        print("ANSWER", type(error).__name__, error)
+"""
 
 
 @pytest.fixture
@@ -96,6 +128,74 @@ async def test_failing_child_waits_longer_each_time(tmp_path: Path, monkeypatch:
     assert delays[:4] == [0.01, 0.02, 0.04, 0.04]
     assert "ended with status 3" in detail
     assert "no such model" in process.log_path.read_text()
+
+
+@pytest.mark.parametrize(("broken", "fault"), [("answer", "KeyError"), ("config", "JSONDecodeError")])
+async def test_whatever_goes_wrong_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, fault: str
+) -> None:
+    """Faults that nobody thought of end in the log, with their trace, and do not end the supervision."""
+    monkeypatch.setattr(vllm_process, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(vllm_process, "POLL_S", 0.01)
+    monkeypatch.setattr(vllm_process, "_runs_on_cpu", lambda: True)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"max_position_embeddings": ')
+    command = [sys.executable, "-c", SHAPELESS] if broken == "answer" else None
+    process = VllmProcess(tmp_path / "data", model=model, command=command)
+
+    with structlog.testing.capture_logs() as logs:
+        process.start()
+        while len(failures := [line for line in logs if line["event"] == "engine failed"]) < 2 and not process._task.done():
+            await asyncio.sleep(0.01)
+    told = [line for line in logs if line["event"] == "engine supervision failed"]
+    running = not process._task.done()
+    await process.stop()
+
+    assert running
+    assert [line["reason"] for line in failures] == [f"vLLM failed with {fault}"] * 2
+    assert told[0]["exc_info"]
+
+
+def model_folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", [GENERATE, RERANK], ids=lambda task: task.name)
+@pytest.mark.parametrize("on_cpu", [True, False])
+async def test_vllm_is_told_to_fetch_no_media(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: VllmTask, on_cpu: bool
+) -> None:
+    """No host is allowed, no folder is, and no redirect is followed, whatever the server's own environment says."""
+    monkeypatch.setattr(vllm_process, "_runs_on_cpu", lambda: on_cpu)
+    monkeypatch.setenv("VLLM_MEDIA_URL_ALLOW_REDIRECTS", "1")
+    command = await VllmProcess(tmp_path, model=model_folder(tmp_path), task=task)._vllm_command()
+    domain = command[command.index("--allowed-media-domains") + 1]
+
+    # An empty list, or a name that someone may have, allows something.
+    assert ":" in domain
+    assert "--allowed-local-media-path" not in command
+    assert vllm_process._environment(1)["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
+
+
+@pytest.mark.vllm
+def test_vllm_with_that_command_fetches_no_media(tmp_path: Path) -> None:
+    """Its own parser and its own connector refuse every host, this machine's files, and nothing else."""
+    command = asyncio.run(VllmProcess(tmp_path, model=model_folder(tmp_path))._vllm_command())
+    arguments = command[command.index("--model") :]
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    hosts = ("http://127.0.0.1:9/a", "HTTPS://x.example/a", "http:///a", "http://none/a", "http://none:1/a")
+    urls = [f"data:image/png;base64,{pixel}", *hosts, f"file://{tmp_path}/config.json"]
+    asked = [sys.executable, "-c", ASK_CONNECTOR, json.dumps([arguments, urls])]
+    env = vllm_process._environment(1)
+    told = subprocess.run(asked, env=env, capture_output=True, text=True, timeout=300)
+
+    answers = [line.removeprefix("ANSWER ") for line in told.stdout.splitlines() if line.startswith("ANSWER ")]
+    assert answers[0] == "(1, 1)", told.stderr
+    assert len(answers) == len(urls)
+    assert all(answer.startswith("ValueError The URL must be from one of the allowed domains") for answer in answers[1:-1])
+    assert answers[-1].startswith("RuntimeError Cannot load local files")
 
 
 async def test_stop_leaves_no_process(supervised: VllmProcess) -> None:
