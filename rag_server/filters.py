@@ -12,6 +12,8 @@ OPERATORS: tuple[str, ...] = get_args(ComparisonOperator)
 ORDERED = ("gt", "gte", "lt", "lte")
 MAX_DEPTH = 16
 MAX_COMPARISONS = 256
+# Of all comparisons together.
+MAX_VALUES = 10_000
 # A date, with or without a time; other strings that Python would take for a date are compared as text.
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?", re.IGNORECASE)
 # What no database stores: NUL and lone surrogates.
@@ -27,10 +29,10 @@ def parse_filter(body: object) -> Filter:
     Raises:
         InvalidFilterError: It is malformed; the message says where.
     """
-    count = 0
+    count = num_values = 0
 
     def parse(node: object, path: str, depth: int) -> Filter:
-        nonlocal count
+        nonlocal count, num_values
         if not isinstance(node, dict):
             raise InvalidFilterError(f"{path}: a filter is an object with a type", "filters")
         kind = node.get("type")
@@ -44,7 +46,11 @@ def parse_filter(body: object) -> Filter:
         count += 1
         if count > MAX_COMPARISONS:
             raise InvalidFilterError(f"a filter may compare {MAX_COMPARISONS} times", "filters")
-        return _comparison(node, path)
+        comparison = _comparison(node, path)
+        num_values += len(comparison.value) if isinstance(comparison.value, tuple) else 1
+        if num_values > MAX_VALUES:
+            raise InvalidFilterError(f"a filter may compare with {MAX_VALUES:,} values in all", "filters")
+        return comparison
 
     return parse(body, "filters", 1)
 

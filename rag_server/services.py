@@ -85,6 +85,8 @@ class Services:
         self.worker.start()
         work = (self._open_indexes(), self._verify(), self._save_indexes(), self._tidy())
         tasks = [asyncio.ensure_future(part) for part in work]
+        if self.cache_child is not None:
+            tasks.append(asyncio.ensure_future(self.cache_child.supervise()))
         if background is not None:
             tasks.append(asyncio.ensure_future(background(self)))
         try:
@@ -246,8 +248,10 @@ class Services:
         await self.rate_limiter.aclose()
         if self.cache_child is not None:
             await asyncio.to_thread(self.cache_child.stop)
-        with contextlib.suppress(OSError):
+        try:
             await asyncio.to_thread(self.indexes.save)
+        except (StoreError, OSError) as error:
+            log.error("the indexes cannot be saved; they are replayed at the next start", reason=str(error))
         try:
             await asyncio.to_thread(self.store.vector_stores.note_activity)
         except StoreError as error:

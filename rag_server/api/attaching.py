@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rag_server.api.schemas_stores import AttachBody, ChunkingStrategy
-from rag_server.errors import InvalidAttributeError
+from rag_server.errors import ForbiddenError, InvalidAttributeError
 from rag_server.filters import parse_attributes
 from rag_server.protocols import Json
 from rag_server.services import Services
@@ -27,6 +27,7 @@ def new_files(services: Services, bodies: Sequence[AttachBody], access: Access, 
 
     Raises:
         NotFoundError: There is no such upload.
+        ForbiddenError: One is to be read by others than `access`.
         InvalidAttributeError: An attribute is of no type that can be stored.
     """
     uploads = services.store.uploads.get_all([body.file_id for body in bodies], access)
@@ -80,10 +81,12 @@ def file_object(file: StoredFile) -> Json:
 
 
 def _principals(body: AttachBody, access: Access) -> tuple[str, ...] | None:
-    """Return who may read a file: those that the request names, and for a limited key its own by default."""
-    named = body.rag.principals
+    """Return who may read a file: those that the request names; for a limited key of its own ones, by default all."""
+    named, own = body.rag.principals, access.principals
     if named is None:
-        return None if access.principals is None else tuple(sorted(access.principals))
+        return None if own is None else tuple(sorted(own))
+    if own is not None and (not named or not own.issuperset(named)):
+        raise ForbiddenError("rag.principals may name some of this API key's own only; leave it out for all of them")
     return tuple(sorted(set(named)))
 
 

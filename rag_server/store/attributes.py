@@ -1,7 +1,7 @@
 """The attributes that filters search: written with documents and chunks, read as SQL conditions on chunks."""
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, false, insert, not_, or_, select, true
@@ -65,38 +65,40 @@ def _comparison(vector_store: VectorStore, comparison: Comparison) -> Condition:
     if comparison.operator in ("ne", "nin"):
         opposite = Comparison("eq" if comparison.operator == "ne" else "in", comparison.key, value)
         return not_(_comparison(vector_store, opposite))
-    if isinstance(value, tuple):
-        return or_(false(), *(_holds(vector_store, comparison.key, "eq", one) for one in value))
-    return _holds(vector_store, comparison.key, comparison.operator, value)
-
-
-def _holds(vector_store: VectorStore, key: str, order: str, value: FilterValue) -> Condition:
-    chunks = schema.chunks.c
-    if key in BUILT_IN:
-        return chunks.document_key.in_(_built_in(vector_store, key, order, value))
-    rows = (table.vector_store_id == vector_store.id, table.name == key, _matches(order, value))
+    chunks, values = schema.chunks.c, value if isinstance(value, tuple) else (value,)
+    if comparison.key in BUILT_IN:
+        return chunks.document_key.in_(_built_in(vector_store, comparison.key, comparison.operator, values))
+    rows = (table.vector_store_id == vector_store.id, table.name == comparison.key, _matches(comparison.operator, values))
     of_documents = select(table.document_key).where(*rows, table.chunk_id.is_(None))
     of_chunks = select(table.chunk_id).where(*rows, table.chunk_id.is_not(None))
     return or_(chunks.document_key.in_(of_documents), chunks.id.in_(of_chunks))
 
 
-def _matches(order: str, value: FilterValue) -> Condition:
+def _matches(relation: str, values: Sequence[FilterValue]) -> Condition:
+    if relation in ORDERS:
+        return _is_beyond(relation, values[0])
+    by_kind: dict[str, list[str | float]] = {}
+    for value in values:
+        by_kind.setdefault(typed(value)["kind"], []).append(value if isinstance(value, str) else float(value))
+    columns = {"string": table.text, "number": table.number, "boolean": table.number}
+    # One condition per kind: databases bound how many may be combined.
+    return or_(false(), *(and_(table.kind == kind, columns[kind].in_(among)) for kind, among in by_kind.items()))
+
+
+def _is_beyond(order: str, value: FilterValue) -> Condition:
     columns = typed(value)
-    same_kind = table.kind == columns["kind"]
-    if order == "eq":
-        column = table.text if columns["kind"] == "string" else table.number
-        return and_(same_kind, column == (value if isinstance(value, str) else float(value)))
     is_text = isinstance(value, str) and columns["number"] is None
     column = table.text if is_text else table.number
-    return and_(same_kind, column.is_not(None), ORDERS[order](column, value if is_text else columns["number"]))
+    beyond = ORDERS[order](column, value if is_text else columns["number"])
+    return and_(table.kind == columns["kind"], column.is_not(None), beyond)
 
 
-def _built_in(vector_store: VectorStore, key: str, order: str, value: FilterValue) -> Select[tuple[int]]:
+def _built_in(vector_store: VectorStore, key: str, relation: str, values: Sequence[FilterValue]) -> Select[tuple[int]]:
     query = select(schema.documents.c.id).select_from(_PARENTS).where(schema.documents.c.vector_store_id == vector_store.id)
-    column = _BUILT_IN_COLUMNS[key]
-    if not isinstance(value, str):
+    column, strings = _BUILT_IN_COLUMNS[key], [value for value in values if isinstance(value, str)]
+    if not strings:
         return query.where(false())
-    return query.where(column == value if order == "eq" else ORDERS[order](column, value))
+    return query.where(ORDERS[relation](column, strings[0]) if relation in ORDERS else column.in_(strings))
 
 
 def typed(value: FilterValue) -> dict[str, Any]:

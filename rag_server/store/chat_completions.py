@@ -49,13 +49,12 @@ class ChatCompletions:
         `model` and each entry of `metadata` have to be those of the completion.
         """
         table = chat_completions.c
-        query = _SELECT.where(owned(chat_completions, access))
+        query, position = _SELECT.where(owned(chat_completions, access)), [table.created_at, table.id]
+        wanted = [_has_metadata(key, value) for key, value in (metadata or {}).items()]
         if model is not None:
-            query = query.where(table.model == model)
-        for key, value in (metadata or {}).items():
-            query = query.where(_has_metadata(key, value))
+            wanted.append(table.model == model)
         with self._database.read() as connection:
-            rows, has_more = page_of(connection, query, page, id_=table.id, position=[table.created_at, table.id])
+            rows, has_more = page_of(connection, query, page, id_=table.id, position=position, where=wanted)
         return [_completion(row) for row in rows], has_more
 
     def get(self, completion_id: str, access: Access) -> Json:

@@ -4,10 +4,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from rag_server.errors import ConfigError, InvalidRequestError, StoreDamagedError, StoreError
@@ -18,6 +20,10 @@ from rag_server.store.schema import facts, metadata
 log = structlog.get_logger()
 
 BUSY_TIMEOUT_MS = 30_000
+# Above the number of threads that a server reads and writes with: 32 of asyncio's, 40 that send contents, 2 that look up keys.
+MAX_CONNECTIONS = 80
+# Of them, so many stay open when they are not used.
+MAX_IDLE_CONNECTIONS = 16
 # Any constant that no other program on the server uses.
 POSTGRESQL_WRITE_LOCK = 0x7261675F
 # Structure is checked at every start up to this size; `rag-server doctor` checks larger ones.
@@ -50,7 +56,7 @@ class Database:
     @property
     def name(self) -> str:
         """What messages call it; without a password."""
-        return str(self.path) if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        return _name(self.url)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -138,13 +144,22 @@ def _checked(url: str) -> URL:
     return parsed
 
 
+def _name(url: URL) -> str:
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
 def _open(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _open_sqlite(url)
     try:
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, **_pool())
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigError(f"RAG_DATABASE__URL: the PostgreSQL driver is missing ({error}); run `make install`") from None
+
+
+def _pool() -> dict[str, Any]:
+    kept = min(MAX_IDLE_CONNECTIONS, MAX_CONNECTIONS)
+    return {"pool_size": kept, "max_overflow": MAX_CONNECTIONS - kept, "pool_timeout": BUSY_TIMEOUT_MS / 1000}
 
 
 def _open_sqlite(url: URL) -> Engine:
@@ -155,7 +170,7 @@ def _open_sqlite(url: URL) -> Engine:
         raise StoreError(
             f"cannot create the data directory: {error}; set RAG_DATA_DIR to a folder that can be written"
         ) from None
-    engine = create_engine(url, connect_args={"check_same_thread": False})
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **_pool())
     event.listen(engine, "connect", _configure_connection)
     event.listen(engine, "begin", _begin)
     return engine
@@ -213,10 +228,12 @@ def _named_errors(url: URL) -> Iterator[None]:
     # What no database stores came from a client: half of a surrogate pair, or NUL in PostgreSQL.
     except UnicodeEncodeError as error:
         raise InvalidRequestError("a text of the request holds half of a surrogate pair, which cannot be stored") from error
+    except PoolTimeoutError as error:
+        raise StoreError(f"{_name(url)}: all {MAX_CONNECTIONS} connections are in use for a long time; try again") from error
     except DBAPIError as error:
         if NUL_REFUSED in str(error.orig):
             raise InvalidRequestError("a text of the request holds a NUL character, which cannot be stored") from error
-        name = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+        name = _name(url)
         reason = " ".join(str(error.orig).split())
         lowered = reason.lower()
         if any(sign in lowered for sign in DAMAGED):

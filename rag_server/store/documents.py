@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, literal, select, update
@@ -93,8 +93,10 @@ class Documents:
             for ids in _portions([embedded.document.document_id for embedded in documents]):
                 replaced = select(table.id).where(table.file_key == file.key, table.document_id.in_(ids))
                 delete_documents(connection, vector_store.id, replaced)
+            # Those of `file` are as old as the lease, which a change of attributes does not end.
+            common = _attributes_of(connection, file.key)
             for embedded in documents:
-                _insert_document(connection, vector_store, file, embedded)
+                _insert_document(connection, vector_store, file, common, embedded)
             progress = {"bytes_read": bytes_read, "lease_until": time.time() + LEASE_S}
             connection.execute(update(schema.files).where(schema.files.c.key == file.key).values(progress))
 
@@ -153,7 +155,7 @@ def refresh_attributes(connection: Connection, vector_store_id: str, file_key: i
     of_file = select(documents.id).where(documents.file_key == file_key)
     whole = attributes.c.document_key.in_(of_file) & attributes.c.chunk_id.is_(None)
     connection.execute(delete(attributes).where(whole))
-    common = connection.execute(select(schema.files.c.attributes).where(schema.files.c.key == file_key)).scalar_one()
+    common = _attributes_of(connection, file_key)
     rows = connection.execute(select(documents.id, documents.attributes).where(documents.file_key == file_key)).all()
     insert_attributes(connection, vector_store_id, ((row.id, None, {**common, **row.attributes}) for row in rows))
 
@@ -182,7 +184,20 @@ def _check_embedding(connection: Connection, vector_store: VectorStore) -> None:
         )
 
 
-def _insert_document(connection: Connection, vector_store: VectorStore, file: StoredFile, embedded: EmbeddedDocument) -> None:
+def _attributes_of(connection: Connection, file_key: int) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = connection.execute(
+        select(schema.files.c.attributes).where(schema.files.c.key == file_key)
+    ).scalar_one()
+    return found
+
+
+def _insert_document(
+    connection: Connection,
+    vector_store: VectorStore,
+    file: StoredFile,
+    common: Mapping[str, Any],
+    embedded: EmbeddedDocument,
+) -> None:
     document = embedded.document
     attributes = dict(document.attributes)
     values = {
@@ -199,7 +214,7 @@ def _insert_document(connection: Connection, vector_store: VectorStore, file: St
     if chunk_ids:
         connection.execute(insert(schema.vectors), pack_vectors(vector_store.embedding_id, chunk_ids, embedded.vectors))
     places = ((key, chunk_id, chunk.place) for chunk_id, chunk in zip(chunk_ids, embedded.chunks, strict=True))
-    insert_attributes(connection, vector_store.id, [(key, None, {**file.attributes, **attributes}), *places])
+    insert_attributes(connection, vector_store.id, [(key, None, {**common, **attributes}), *places])
 
 
 def _insert_chunks(

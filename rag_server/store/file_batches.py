@@ -76,9 +76,9 @@ class FileBatches:
     ) -> tuple[list[StoredFile], bool]:
         """Return a page of the batch's files that `access` may read, and whether there are more."""
         query = select(*COLUMNS).select_from(WITH_TENANT).where(_of_batch(batch.id), readable_files(access))
-        query = query.where(files.c.status.in_(statuses))
+        wanted = [files.c.status.in_(statuses)]
         with self._database.read() as connection:
-            rows, has_more = page_of(connection, query, page, id_=files.c.id, position=[files.c.key])
+            rows, has_more = page_of(connection, query, page, id_=files.c.id, position=[files.c.key], where=wanted)
         return [stored_file(row) for row in rows], has_more
 
 

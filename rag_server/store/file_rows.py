@@ -1,6 +1,7 @@
 """The rows of a vector store's files, read and written inside a transaction that someone else has begun."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, insert, select, update
@@ -35,9 +36,21 @@ def one_file(connection: Connection, *conditions: ColumnElement[bool]) -> Stored
 
 
 def check_may_change(file: StoredFile, access: Access) -> None:
-    """Raise ForbiddenError unless `access` may change or remove the file; one that is open to all takes a full key."""
-    if access.principals is not None and (file.principals is None or access.principals.isdisjoint(file.principals)):
+    """Raise ForbiddenError unless `access` may change or remove the file."""
+    check_has_all(file.principals, access)
+
+
+def check_has_all(principals: Collection[str] | None, access: Access) -> None:
+    """Raise ForbiddenError unless `access` stands for all who may read a file; one that is open to all takes a full key."""
+    # One that is closed to all principals is left to full keys too.
+    if access.principals is not None and (not principals or not access.principals.issuperset(principals)):
         raise ForbiddenError("this API key is limited to some documents and cannot change one that is open to others")
+
+
+def uploads_there() -> ColumnElement[bool]:
+    """Return the condition on `uploads` that holds for those that are complete and not expired."""
+    uploads = schema.uploads.c
+    return uploads.is_complete & (uploads.expires_at.is_(None) | (uploads.expires_at > int(time.time())))
 
 
 def check_there(connection: Connection, vector_store: VectorStore) -> None:
@@ -52,7 +65,10 @@ def enqueue_file(connection: Connection, vector_store: VectorStore, new: NewFile
 
     Raises:
         ForbiddenError: It is there already, and `access` may not change it.
+        NotFoundError: It is an upload that is not there (any more).
     """
+    if new.source.startswith(UPLOAD):
+        _check_uploaded(connection, new.source.removeprefix(UPLOAD))
     found = one_file(connection, table.c.vector_store_id == vector_store.id, table.c.source == new.source)
     if found is not None:
         check_may_change(found, access)
@@ -98,6 +114,12 @@ def delete_files(connection: Connection, vector_store_id: str, keys: "Select[tup
 def note_change(connection: Connection, vector_store_id: str) -> None:
     """Move the log's head on, so that nothing found before is taken for true any longer."""
     connection.execute(insert(schema.deletions).values(vector_store_id=vector_store_id, chunk_id=None))
+
+
+def _check_uploaded(connection: Connection, upload_id: str) -> None:
+    query = select(schema.uploads.c.id).where(schema.uploads.c.id == upload_id, uploads_there())
+    if connection.execute(query).one_or_none() is None:
+        raise NotFoundError(f"the file {upload_id!r} was deleted meanwhile; upload it again")
 
 
 def _set_principals(connection: Connection, file: StoredFile) -> None:

@@ -80,9 +80,9 @@ class Files:
     ) -> tuple[list[StoredFile], bool]:
         """Return a page of the files that `access` may read, in the order in which they came, and whether there are more."""
         query = select(*COLUMNS).select_from(WITH_TENANT).where(table.c.vector_store_id == vector_store.id)
-        query = query.where(readable_files(access), table.c.status.in_(statuses))
+        query, wanted = query.where(readable_files(access)), [table.c.status.in_(statuses)]
         with self._database.read() as connection:
-            rows, has_more = page_of(connection, query, page, id_=table.c.id, position=[table.c.key])
+            rows, has_more = page_of(connection, query, page, id_=table.c.id, position=[table.c.key], where=wanted)
         return [stored_file(row) for row in rows], has_more
 
     def counts(self, vector_store: VectorStore, access: Access) -> Mapping[FileStatus, int]:
@@ -108,6 +108,7 @@ class Files:
 
         Raises:
             ForbiddenError: It is there already, and `access` may not change it.
+            NotFoundError: It is an upload that is not there (any more), or the vector store was deleted meanwhile.
         """
         with self._database.write() as connection:
             check_there(connection, vector_store)

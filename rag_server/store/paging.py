@@ -10,18 +10,25 @@ from rag_server.types import Page
 
 
 def page_of(
-    connection: Connection, query: Select[Any], page: Page, *, id_: ColumnElement[str], position: Sequence[ColumnElement[Any]]
+    connection: Connection,
+    query: Select[Any],
+    page: Page,
+    *,
+    id_: ColumnElement[str],
+    position: Sequence[ColumnElement[Any]],
+    where: Sequence[ColumnElement[bool]] = (),
 ) -> tuple[list[Row[Any]], bool]:
     """Return the rows of the page, and whether more follow in the direction of reading.
 
     `query` is what the caller may see, without an order; `position` are columns of it that order it and are unique together.
+    Of the rows of the page `where` holds, but not of `after` and `before`: an object may change while its list is walked.
 
     Raises:
         InvalidRequestError: The caller sees no object with the id `after` or `before`.
     """
     place = tuple_(*position)
     descending = page.order == "desc"
-    stretch = query
+    stretch = query.where(*where)
     if page.after is not None:
         cursor = tuple_(*_position(connection, query, page.after, id_, position, "after"))
         stretch = stretch.where(place < cursor if descending else place > cursor)

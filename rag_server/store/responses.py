@@ -53,8 +53,9 @@ class Responses:
         *,
         input_items: Sequence[Json] = (),
         conversation_id: str | None = None,
+        events: Sequence[Json] | None = None,
     ) -> bool:
-        """Write down how a response in the background ended, and put its items into its conversation.
+        """Write down how a response in the background ended and what was streamed, and put its items into its conversation.
 
         Returns:
             Whether it was still wanted: it may have been cancelled, deleted or given up meanwhile, and then stays so.
@@ -70,6 +71,8 @@ class Responses:
             _insert_items(connection, response["id"], response["output"], is_output=True)
             if conversation_id is not None:
                 append_items(connection, conversation_id, [*input_items, *response["output"]])
+            if events is not None:
+                _put_events(connection, response["id"], events)
             return True
 
     def begin(self, response_id: str) -> bool:
@@ -175,10 +178,10 @@ class Responses:
         return {row.id: row.item for row in rows}
 
     def save_events(self, response_id: str, events: Sequence[Json]) -> None:
-        """Keep what was streamed of a response in the background, unless the response was deleted."""
+        """Keep what was streamed of a response in the background, in place of what is kept, unless the response was deleted."""
         with self._database.write() as connection:
             if connection.execute(select(responses.c.id).where(responses.c.id == response_id)).first() is not None:
-                connection.execute(insert(response_events).values(response_id=response_id, events=list(events)))
+                _put_events(connection, response_id, events)
 
     def events(self, response_id: str, access: Access) -> list[Json] | None:
         """Return what was streamed of a response in the background, None where nothing was.
@@ -218,6 +221,11 @@ def _insert_items(connection: Connection, response_id: str, new: Sequence[Json],
         connection.execute(insert(response_items), [{**row, "checksum": seal_of(response_items, row)} for row in rows])
 
 
+def _put_events(connection: Connection, response_id: str, events: Sequence[Json]) -> None:
+    connection.execute(delete(response_events).where(response_events.c.response_id == response_id))
+    connection.execute(insert(response_events).values(response_id=response_id, events=list(events)))
+
+
 def _write(connection: Connection, response: Json, *, keep_lease: bool = False) -> None:
     """Write the response over the one that is stored; without a lease nobody works on it any more."""
     values: dict[str, Any] = {"status": response["status"], "response": {**response, "output": []}}
@@ -252,7 +260,7 @@ def _is_running(connection: Connection, response_id: str) -> bool:
     return connection.execute(query).scalar_one_or_none() in RUNNING
 
 
-def _is_abandoned(row: Row[Any]) -> bool:
+def _is_abandoned(row: Row[*tuple[Any, ...]]) -> bool:
     return row.status in RUNNING and (row.lease_until is None or row.lease_until < time.time())
 
 
@@ -261,7 +269,7 @@ def _chain(connection: Connection, response_id: str | None, access: Access) -> I
     count = 0
     while response_id is not None:
         row = connection.execute(
-            select(responses.c.status, responses.c.previous_response_id).where(
+            select(responses.c.status, responses.c.lease_until, responses.c.previous_response_id).where(
                 responses.c.id == response_id, owned(responses, access)
             )
         ).one_or_none()
@@ -269,7 +277,7 @@ def _chain(connection: Connection, response_id: str | None, access: Access) -> I
             raise PreviousResponseNotFoundError(
                 f"there is no response {response_id!r} (any more), which this one would follow", "previous_response_id"
             )
-        if row.status in RUNNING:
+        if row.status in RUNNING and not _is_abandoned(row):
             raise InvalidRequestError(f"the response {response_id!r} is not done yet; wait for it", "previous_response_id")
         count += 1
         if count > MAX_CHAIN:

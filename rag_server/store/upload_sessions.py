@@ -76,19 +76,12 @@ class UploadSessions:
         with self._database.write() as connection:
             session = _pending(connection, session_id, access)
             first = self._reserve(connection, part)
-        size = count = 0
-        for piece in content:
+        try:
+            size = self._fill(session, access, part, first, content)
+        except BaseException:
             with self._database.write() as connection:
-                _pending(connection, session_id, access)
-                _check_room(connection, session, len(piece))
-                put_part(connection, session.file_id, first + count, piece)
-                count, size = count + 1, size + len(piece)
-                self._grow(connection, part.id, count, size, is_complete=False)
-        if size == 0:
-            raise InvalidRequestError("the part is empty; send some bytes in `data`", "data")
-        with self._database.write() as connection:
-            _pending(connection, session_id, access)
-            self._grow(connection, part.id, count, size, is_complete=True)
+                _drop(connection, session, part, first)
+            raise
         return UploadPart(part.id, session_id, size, part.created_at)
 
     def complete(self, session_id: str, access: Access, part_ids: Sequence[str], *, md5: str | None) -> UploadSession:
@@ -102,7 +95,7 @@ class UploadSessions:
         with self._database.read() as connection:
             session = _pending(connection, session_id, access)
             layout = _layout(connection, session, part_ids)
-        if md5 is not None and self._md5(session.file_id, layout) != md5.lower():
+        if md5 is not None and self._md5(session, access, layout) != md5.lower():
             raise InvalidRequestError("the bytes that arrived do not have this MD5 sum; send the parts again", "md5")
         with self._database.write() as connection:
             session = _pending(connection, session_id, access)
@@ -136,22 +129,42 @@ class UploadSessions:
         seal(connection, parts, parts.c.id == part.id)
         return first
 
+    def _fill(self, session: UploadSession, access: Access, part: UploadPart, first: int, content: Iterable[bytes]) -> int:
+        """Store the pieces of a part; return its size."""
+        size = count = 0
+        for piece in content:
+            with self._database.write() as connection:
+                _pending(connection, session.id, access)
+                _check_room(connection, session, size + len(piece))
+                put_part(connection, session.file_id, first + count, piece)
+                count, size = count + 1, size + len(piece)
+                self._grow(connection, part.id, count, size, is_complete=False)
+        if size == 0:
+            raise InvalidRequestError("the part is empty; send some bytes in `data`", "data")
+        with self._database.write() as connection:
+            _pending(connection, session.id, access)
+            _check_room(connection, session, size)
+            self._grow(connection, part.id, count, size, is_complete=True)
+        return size
+
     def _grow(self, connection: Connection, part_id: str, count: int, size: int, *, is_complete: bool) -> None:
         values = {"num_pieces": count, "bytes": size, "is_complete": is_complete}
         connection.execute(update(parts).where(parts.c.id == part_id).values(values))
         seal(connection, parts, parts.c.id == part_id)
 
-    def _md5(self, file_id: str, layout: Sequence[tuple[int, int]]) -> str:
+    def _md5(self, session: UploadSession, access: Access, layout: Sequence[tuple[int, int]]) -> str:
         digest = hashlib.md5(usedforsecurity=False)
-        for content in self._pieces(file_id, layout):
+        for content in self._pieces(session, access, layout):
             digest.update(content)
         return digest.hexdigest()
 
-    def _pieces(self, file_id: str, layout: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    def _pieces(self, session: UploadSession, access: Access, layout: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         for first, count in layout:
             for number in range(first, first + count):
-                query = select(pieces.c.content).where(pieces.c.upload_id == file_id, pieces.c.number == number)
+                query = select(pieces.c.content).where(pieces.c.upload_id == session.file_id, pieces.c.number == number)
                 with self._database.read() as connection:
+                    # One that was cancelled meanwhile has no pieces any more.
+                    _pending(connection, session.id, access)
                     yield connection.execute(query).scalar_one()
 
     def _finish(self, connection: Connection, session: UploadSession, layout: Sequence[tuple[int, int]]) -> None:
@@ -196,10 +209,20 @@ def _pending(connection: Connection, session_id: str, access: Access) -> UploadS
 
 
 def _check_room(connection: Connection, session: UploadSession, num_bytes: int) -> None:
-    """Refuse more than twice of what was announced: the parts once, and again those whose acknowledgement was lost."""
-    query = select(func.coalesce(func.sum(parts.c.bytes), 0)).where(parts.c.session_id == session.id)
+    """Refuse more than twice of what was announced: the parts once, and again those whose acknowledgement was lost.
+
+    Parts that are not whole are not counted before they are: what a process that was killed left takes no room from the others.
+    """
+    query = select(func.coalesce(func.sum(parts.c.bytes), 0)).where(parts.c.session_id == session.id, parts.c.is_complete)
     if connection.execute(query).scalar_one() + num_bytes > 2 * session.bytes:
         raise InvalidRequestError(f"{session.bytes} bytes were announced, and the parts hold more than that", "data")
+
+
+def _drop(connection: Connection, session: UploadSession, part: UploadPart, first: int) -> None:
+    """Remove a part that broke off."""
+    of_part = pieces.c.number.between(first, first + PIECES_PER_PART - 1)
+    connection.execute(delete(pieces).where(pieces.c.upload_id == session.file_id, of_part))
+    connection.execute(delete(parts).where(parts.c.id == part.id))
 
 
 def _layout(connection: Connection, session: UploadSession, part_ids: Sequence[str]) -> list[tuple[int, int]]:

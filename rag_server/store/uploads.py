@@ -11,7 +11,7 @@ from rag_server.errors import NotFoundError, StoreDamagedError
 from rag_server.store import schema
 from rag_server.store.database import Database
 from rag_server.store.file_rows import COLUMNS as FILE_COLUMNS
-from rag_server.store.file_rows import UPLOAD, check_may_change, delete_files, stored_file
+from rag_server.store.file_rows import UPLOAD, check_has_all, check_may_change, delete_files, stored_file, uploads_there
 from rag_server.store.ids import new_id
 from rag_server.store.paging import page_of
 from rag_server.store.seals import seal
@@ -58,11 +58,10 @@ class Uploads:
 
     def page(self, access: Access, page: Page, *, purpose: str | None = None) -> tuple[list[Upload], bool]:
         """Return a page of the uploads that `access` may read, in the order in which they came, and whether there are more."""
-        query = _readable(access)
-        if purpose is not None:
-            query = query.where(table.c.purpose == purpose)
+        query, position = _readable(access), [table.c.created_at, table.c.id]
+        wanted = [] if purpose is None else [table.c.purpose == purpose]
         with self._database.read() as connection:
-            rows, has_more = page_of(connection, query, page, id_=table.c.id, position=[table.c.created_at, table.c.id])
+            rows, has_more = page_of(connection, query, page, id_=table.c.id, position=position, where=wanted)
         return [_upload(row) for row in rows], has_more
 
     def get(self, upload_id: str, access: Access) -> Upload:
@@ -108,7 +107,7 @@ class Uploads:
         """Remove an upload, and with it what vector stores hold of it.
 
         Raises:
-            ForbiddenError: A vector store holds it for others than `access`; nothing is removed.
+            ForbiddenError: It is there for others than `access` too, by itself or in a vector store; nothing is removed.
         """
         with self._database.write() as connection:
             delete_uploads(connection, [upload.id], access)
@@ -167,8 +166,10 @@ def delete_uploads(connection: Connection, upload_ids: Sequence[str], access: Ac
     """Remove uploads, and with them what vector stores hold of them.
 
     Raises:
-        ForbiddenError: A vector store holds one for others than `access`.
+        ForbiddenError: One is there for others than `access` too, by itself or in a vector store.
     """
+    for principals in connection.execute(select(table.c.principals).where(table.c.id.in_(upload_ids))).scalars():
+        check_has_all(principals, access)
     files = schema.files
     sources = [f"{UPLOAD}{upload_id}" for upload_id in upload_ids]
     holding = [stored_file(row) for row in connection.execute(select(*FILE_COLUMNS).where(files.c.source.in_(sources)))]
@@ -187,8 +188,7 @@ def _upload(row: Row[Any]) -> Upload:
 
 def _readable(access: Access) -> Select[Any]:
     """Return the query for the uploads that are there for `access`: complete, not expired, and of one of its principals."""
-    conditions: list[ColumnElement[bool]] = [table.c.tenant == access.tenant, table.c.is_complete]
-    conditions.append(table.c.expires_at.is_(None) | (table.c.expires_at > int(time.time())))
+    conditions: list[ColumnElement[bool]] = [table.c.tenant == access.tenant, uploads_there()]
     if access.principals is not None:
         named = schema.upload_principals.c
         conditions.append(table.c.id.in_(select(named.upload_id).where(named.principal.in_(access.principals))))

@@ -1,7 +1,7 @@
 """Filters and permissions in SQL against a brute-force reading of what they mean."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.errors import InvalidFilterError
 from rag_server.factory import Store
-from rag_server.filters import parse_filter
+from rag_server.filters import MAX_COMPARISONS, MAX_VALUES, parse_filter
 from rag_server.types import Access, Chunk, Cursor, Document, EmbeddedDocument, Hit, NewFile, Query, VectorStore
 
 EMBEDDER = SimpleNamespace(model_id="m", dimension=2, location=None)
@@ -198,6 +198,29 @@ def test_postgresql_admits_exactly_what_the_filter_means(
             check(store, files, filter_, principals)
         finally:
             store.database.close()
+
+
+@pytest.mark.parametrize("key", ["year", "filename"])
+@pytest.mark.parametrize("operator", ["in", "nin"])
+def test_as_many_values_as_are_taken_are_compared(open_store: Callable[[], Store], key: str, operator: str) -> None:
+    """A filter at its bound, of values of every kind, means on either database what a small one means."""
+    files: list = [({"year": value}, None, [({}, [1.0])]) for value in (1, "1", True, 0.5, "red", MAX_VALUES, "f1", False)]
+    many = [1, "red", True, "f1", *map(str, range(2, MAX_VALUES // 2)), *range(MAX_VALUES // 2, MAX_VALUES - 2)]
+    assert len(many) == MAX_VALUES
+
+    check(open_store(), files, {"type": operator, "key": key, "value": many}, None)
+
+
+def test_as_many_comparisons_as_are_taken_are_made(open_store: Callable[[], Store]) -> None:
+    """So does one of as many comparisons as a filter may have, with all values that it may have."""
+    files: list = [({"year": value}, None, [({}, [1.0])]) for value in (1, "1", True, 9000, 9990)]
+    each = MAX_VALUES // MAX_COMPARISONS
+    parts = [
+        {"type": "in", "key": "year", "value": list(range(start, start + each))}
+        for start in range(0, MAX_COMPARISONS * each, each)
+    ]
+
+    check(open_store(), files, {"type": "or", "filters": parts}, None)
 
 
 def test_a_remembered_selection_is_not_taken_for_another(sqlite_store: Store) -> None:

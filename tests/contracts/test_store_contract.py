@@ -21,13 +21,27 @@ from rag_server.errors import (
     NotFoundError,
 )
 from rag_server.factory import Store
+from rag_server.filters import parse_filter
 from rag_server.store import schema
 from rag_server.store.documents import LEASE_S
 from rag_server.store.expiry import remove_expired
 from rag_server.store.files import MAX_ATTEMPTS
 from rag_server.store.uploads import PART_BYTES
 from rag_server.store.verification import verify
-from rag_server.types import Access, Chunk, Cursor, Document, EmbeddedDocument, Hit, NewFile, Page, StoredFile, VectorStore
+from rag_server.types import (
+    Access,
+    Chunk,
+    Cursor,
+    Document,
+    EmbeddedDocument,
+    Hit,
+    NewFile,
+    NewUploadSession,
+    Page,
+    Query,
+    StoredFile,
+    VectorStore,
+)
 
 DIMENSION = 4
 # All that the store asks of an embedding model.
@@ -265,12 +279,15 @@ def test_a_deleted_upload_leaves_every_vector_store(store: Store, docs: VectorSt
         store.documents.put(docs, leased, [embedded("d", "One.")], bytes_read=1)
 
 
-def test_an_upload_that_others_read_is_not_deleted_by_a_limited_key(store: Store, docs: VectorStore) -> None:
-    """Whoever sent a file cannot take it away from those that it was opened to; what only they read they can."""
+@pytest.mark.parametrize("principals", [None, ("red", "blue"), ()])
+def test_an_upload_that_others_read_is_not_deleted_by_a_limited_key(
+    store: Store, docs: VectorStore, principals: tuple[str, ...] | None
+) -> None:
+    """Whoever sent a file cannot take it from those that it was opened to, nor open what was closed; their own they can."""
     red = Access("", frozenset(("red",)))
     mine = store.uploads.get(upload(store, access=red), red)
     source = f"upload:{mine.id}"
-    enqueue(store, docs, mine.id)
+    store.files.enqueue(docs, NewFile(source, "u.md", 4, id=mine.id, principals=principals))
 
     with pytest.raises(ForbiddenError, match="limited to some documents"):
         store.uploads.delete(mine, red)
@@ -281,6 +298,45 @@ def test_an_upload_that_others_read_is_not_deleted_by_a_limited_key(store: Store
     store.uploads.delete(there, red)
 
     assert store.files.readable(docs, ME) == store.uploads.readable(ME) == []
+
+
+def test_an_upload_of_several_principals_is_deleted_by_a_key_that_has_them_all(store: Store) -> None:
+    """One in common is enough to read it, and not to take it from the others."""
+    red, both = Access("", frozenset(("red",))), Access("", frozenset(("red", "blue", "green")))
+    shared = store.uploads.get(upload(store, access=Access("", frozenset(("red", "blue")))), red)
+
+    with pytest.raises(ForbiddenError, match="limited to some documents"):
+        store.uploads.delete(shared, red)
+    there = store.uploads.get(shared.id, both)
+    store.uploads.delete(there, both)
+
+    assert store.uploads.readable(ME) == []
+
+
+def test_an_upload_that_goes_before_it_is_attached_leaves_no_entry(
+    store: Store, docs: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted, expired or never completed: whoever looked it up a moment ago is told, and nothing is queued."""
+    deleted = store.uploads.get(upload(store), ME)
+    store.uploads.delete(deleted, ME)
+    expired = store.uploads.put(ME, filename="u.md", purpose="assistants", content=[b"text"], expires_after_s=60).id
+    incomplete = store.upload_sessions.begin(NewUploadSession("u.md", "assistants", "text/plain", 4), ME).file_id
+    there = NewFile(f"upload:{(kept := upload(store))}", "u.md", 4, id=kept)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+
+    for gone in (deleted.id, expired, incomplete):
+        new = NewFile(f"upload:{gone}", "u.md", 4, id=gone)
+        for attach in (
+            lambda new=new: store.files.enqueue(docs, new),
+            lambda new=new: store.file_batches.create(docs, [there, new], ME),
+            lambda new=new: store.vector_stores.create("new", ME, EMBEDDER, [there, new]),
+        ):
+            with pytest.raises(NotFoundError, match=gone):
+                attach()
+
+    assert store.files.readable(docs, ME) == []
+    assert store.vector_stores.list(ME) == [docs]
 
 
 def test_uploads_are_their_senders(store: Store) -> None:
@@ -315,12 +371,11 @@ def test_keys_are_found_by_their_secret_until_they_are_revoked(store: Store) -> 
 
 def test_a_deleted_vector_store_leaves_nothing(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """Not one row that belongs to it stays; the uploads do, and other vector stores."""
-    other = store.vector_stores.get_or_create("other", ME, EMBEDDER)
+    other, sent = store.vector_stores.get_or_create("other", ME, EMBEDDER), upload(store)
     for vector_store in (docs, other):
         own = store.files.begin(vector_store, replace(NewFile("/x", "x", 1), principals=("p",), attributes={"a": 1}))
         store.documents.put(vector_store, own, [embedded("d", "One.")], bytes_read=1)
-        store.file_batches.create(vector_store, [NewFile("upload:u", "u.md", 1)], ME)
-    upload(store)
+        store.file_batches.create(vector_store, [NewFile(f"upload:{sent}", "u.md", 1)], ME)
     store.vector_stores.delete(docs)
     one_left = [count(store, table) for table in (schema.files, schema.documents, schema.chunks, schema.vectors)]
     store.vector_stores.delete(other)
@@ -357,6 +412,22 @@ def test_attributes_follow_at_once_and_old_results_are_forgotten(store: Store, d
     assert (page.added, page.deleted_chunk_ids) == ((), ())
     # The document's own attribute goes before its file's.
     assert store.passages.passages([Hit(1, 1.0)], ME)[0].attributes == {"colour": "red", "year": 1999}
+
+
+def test_attributes_that_change_while_a_file_is_indexed_hold_for_all_of_it(store: Store, docs: VectorStore) -> None:
+    """Documents stored before and after the change are found by the new ones only, and the store is whole."""
+    file = store.files.begin(docs, NewFile("/a.md", "a.md", 3, attributes={"colour": "red"}))
+    store.documents.put(docs, file, [embedded("before", "One.")], bytes_read=1)
+    store.files.set_attributes(docs, file, {"colour": "blue"})
+    store.documents.put(docs, file, [embedded("after", "Two.")], bytes_read=2)
+    store.documents.finish(docs, file, fingerprint="f", keep={"before", "after"}, error=None)
+
+    found = {}
+    for colour in ("red", "blue"):
+        query = Query("q", (docs,), ME, parse_filter({"type": "eq", "key": "colour", "value": colour}))
+        found[colour] = list(store.selection.chunk_ids(docs, query))
+    assert found == {"red": [], "blue": [1, 2]}
+    verify(store.database)
 
 
 def test_a_moved_file_keeps_its_chunks(store: Store, docs: VectorStore, file: StoredFile) -> None:

@@ -1,5 +1,6 @@
 """A store that cannot be used says so by name, with what to do, and loses nothing that was stored."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 from sqlalchemy import text
 
@@ -103,6 +105,33 @@ def test_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
     allow(100_000)
     store.documents.put(docs, file, [embedded("b", "Two.")], bytes_read=0)
     assert [chunk.text for chunk in store.log.read(docs, Cursor(), 9).added] == ["One.", "Two."]
+    store.database.close()
+
+
+def test_connections_that_are_all_in_use_are_named(open_store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On either database a thread that gets no connection is told so after a while; afterwards everything goes on."""
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(database_module, "MAX_CONNECTIONS", 2)
+    store = open_store()
+    with store.database.read(), store.database.read():
+        for call in (lambda: store.vector_stores.list(Access()), lambda: store.vector_stores.create("docs", Access(), MODEL)):
+            with pytest.raises(StoreError, match="all 2 connections are in use"):
+                call()
+
+    assert store.vector_stores.create("docs", Access(), MODEL).name == "docs"
+
+
+def test_every_thread_of_a_server_gets_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as asyncio, what streams contents, and the looking up of keys have, all at once."""
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 100)
+
+    async def num_streaming() -> int:
+        return int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+
+    store = factory.open_store(load_settings({}, data_dir=tmp_path))
+    with contextlib.ExitStack() as reading:
+        for _ in range(32 + asyncio.run(num_streaming()) + 2):
+            assert reading.enter_context(store.database.read()).scalar(text("SELECT 1")) == 1
     store.database.close()
 
 

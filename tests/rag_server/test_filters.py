@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from rag_server.errors import InvalidAttributeError, InvalidFilterError
-from rag_server.filters import MAX_COMPARISONS, MAX_DEPTH, instant, parse_attributes, parse_filter
+from rag_server.filters import MAX_COMPARISONS, MAX_DEPTH, MAX_VALUES, instant, parse_attributes, parse_filter
 from rag_server.types import Comparison, Compound
 
 YEAR = {"type": "eq", "key": "year", "value": 2024}
@@ -80,6 +80,8 @@ def test_filter_is_read_as_it_is_written() -> None:
         (nested(MAX_DEPTH + 2), "may be nested"),
         (nested(2000), "may be nested"),
         ({"type": "or", "filters": [YEAR] * (MAX_COMPARISONS + 1)}, "may compare"),
+        ({"type": "nin", "key": "year", "value": [1] * (MAX_VALUES + 1)}, "10,000 values in all"),
+        ({"type": "or", "filters": [YEAR, {"type": "in", "key": "year", "value": [1] * MAX_VALUES}]}, "10,000 values in all"),
     ],
 )
 def test_malformed_filter_is_refused_with_the_place(body: object, place: str) -> None:
@@ -94,6 +96,7 @@ def test_malformed_filter_is_refused_with_the_place(body: object, place: str) ->
 def test_filters_may_be_as_deep_and_as_many_as_is_said() -> None:
     """The bounds themselves are allowed."""
     parse_filter({"type": "or", "filters": [YEAR] * MAX_COMPARISONS})
+    parse_filter({"type": "in", "key": "year", "value": [1] * MAX_VALUES})
     parse_filter(nested(MAX_DEPTH))
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from copy import copy
 
 import structlog
 
@@ -34,10 +35,10 @@ STOPPED = error_object("the server was stopped; send the request again", status=
 class Run:
     """One response in the background, with the events that it has told so far, if somebody may ask for them."""
 
-    def __init__(self, answering: Answering, keeping: "KeepingInBackground", *, is_streamed: bool) -> None:
-        self.answering = answering
-        self.keeping = keeping
-        self.is_streamed = is_streamed
+    def __init__(self, asked: Asked, services: Services) -> None:
+        self.keeping = KeepingInBackground(asked, services, self._ending)
+        self.answering = Answering(asked, services, self.keeping)
+        self.is_streamed = asked.body.stream is True
         self.task: asyncio.Task[None] | None = None
         self.events: list[Json] = []
         # Told where the work is ended from outside.
@@ -66,6 +67,14 @@ class Run:
                 yield self.events[position]
                 position += 1
 
+    def _ending(self) -> list[Json] | None:
+        """Return the events with the last one, which is told once it is kept; None where nobody may ask for them."""
+        if not self.is_streamed:
+            return None
+        # The number that the last event gets is not used up by looking at it.
+        writer = copy(self.answering.writer)
+        return [*self.events, writer.state(writer.response["status"])]
+
     def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
@@ -77,11 +86,14 @@ class KeepingInBackground:
     Work on one that is not wanted any more is cancelled: it was cancelled, deleted or given up, maybe by another process.
     """
 
-    def __init__(self, asked: Asked, services: Services) -> None:
+    def __init__(self, asked: Asked, services: Services, ending: Callable[[], list[Json] | None]) -> None:
         self._asked = asked
         self._responses = services.store.responses
+        self._ending = ending
         # From then on the store decides how it ended; work that was cancelled here would not know.
         self.is_ending = False
+        # Its events are kept to the last one.
+        self.is_told = False
 
     async def begin(self) -> None:
         """Set it to in progress."""
@@ -97,14 +109,16 @@ class KeepingInBackground:
             response,
             input_items=self._asked.dialogue.input_items,
             conversation_id=None if conversation is None else conversation.id,
+            events=self._ending(),
         )
         if not is_wanted:
             raise asyncio.CancelledError
+        self.is_told = True
 
     async def failed(self, response: Json) -> None:
         """Write down that it failed, if it is still wanted."""
         self.is_ending = True
-        await asyncio.to_thread(self._responses.finish, response)
+        await asyncio.to_thread(self._responses.finish, response, events=self._ending())
 
 
 class BackgroundRuns:
@@ -138,8 +152,7 @@ class BackgroundRuns:
         """
         if len(self._runs) >= MAX_RUNNING + MAX_QUEUED:
             raise OverloadedError("too many responses wait in the background; try again", RETRY_AFTER_S)
-        keeping = KeepingInBackground(asked, self._services)
-        run = Run(Answering(asked, self._services, keeping), keeping, is_streamed=asked.body.stream is True)
+        run = Run(asked, self._services)
         items, lease_until = asked.dialogue.input_items, time.time() + LEASE_S
         await asyncio.to_thread(self._responses.add, asked.response, items, access, lease_until=lease_until)
         self._runs[asked.response["id"]] = run
@@ -173,8 +186,9 @@ class BackgroundRuns:
             NotFoundError: There is no response of that id, or it is another key's.
             InvalidRequestError: It was not streamed, or not in the background, or another process makes it.
         """
-        told = await asyncio.to_thread(self._responses.events, response_id, access)
+        # In this order: the events of a run that has ended are kept before it is forgotten.
         run = self._runs.get(response_id)
+        told = await asyncio.to_thread(self._responses.events, response_id, access)
         if run is not None and run.is_streamed:
             return _beyond(after, run.follow())
         if told is None:
@@ -200,7 +214,7 @@ class BackgroundRuns:
             run.tell(run.answering.writer.error(run.end_reason))
         finally:
             note_answer(response)
-            if run.is_streamed:
+            if run.is_streamed and not run.keeping.is_told:
                 await self._save_events(response["id"], run.events)
             self._forget(run)
 
@@ -240,11 +254,11 @@ class BackgroundRuns:
                 continue
             try:
                 wanted = await asyncio.to_thread(self._responses.renew, known, time.time() + LEASE_S)
-            except StoreError as error:
-                log.error("the leases of responses cannot be renewed; it is tried again", reason=str(error))
-                continue
-            for response_id in set(known) - wanted:
-                await self._end_work(response_id)
+                for response_id in set(known) - wanted:
+                    await self._end_work(response_id)
+            except Exception as error:  # noqa: BLE001 - it is to go on after whatever failed once
+                reason = f"{type(error).__name__}: {error}"
+                log.error("the leases of responses cannot be renewed; it is tried again", reason=reason)
 
 
 async def _replayed(events: Sequence[Json]) -> AsyncGenerator[Json, None]:

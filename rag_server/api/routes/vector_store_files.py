@@ -96,7 +96,7 @@ def _find_to_change(services: Services, vector_store_id: str, file_id: str, acce
     """Return a file that the caller may change.
 
     Raises:
-        ForbiddenError: It is everyone's, and the key is limited.
+        ForbiddenError: It is for others too, and the key is limited.
     """
     store, file = _find(services, vector_store_id, file_id, access)
     check_may_change(file, access)

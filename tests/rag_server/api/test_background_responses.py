@@ -13,10 +13,13 @@ import openai
 import pytest
 
 from rag_server import factory
+from rag_server.api.responses.background import BackgroundRuns
 from rag_server.config import Settings
+from rag_server.errors import StoreError
 from rag_server.factory import Store
 from rag_server.protocols import Embedder
 from rag_server.store.ids import new_id
+from rag_server.store.responses import Responses
 from rag_server.types import Access
 from tests.conftest import running_server, served
 from tests.dialogue import ASKS_WEATHER, WEATHER, Json, SaidEngine, checked, chunks_of, events_of, respond, stream, text_of
@@ -175,6 +178,15 @@ def test_nothing_follows_a_response_that_is_not_done(waiting: Waiting) -> None:
     assert [message["content"] for message in waiting.engine.sent[-1]["messages"]] == ["Hello", "One two", "And?"]
 
 
+def test_what_nobody_works_on_any_more_can_be_followed(live: Live) -> None:
+    """A response whose process has ended is failed, whether it was looked at since or not; nobody is told to wait for it."""
+    template = respond(live.client, background=True)
+    response = {**template, "id": new_id("resp_"), "status": "queued"}
+    live.services.store.responses.add(response, [], Access(), lease_until=time.time() - 1)
+
+    respond(live.client, "And?", previous_response_id=response["id"])
+
+
 def test_failure_is_kept(live: Live) -> None:
     """What the engine refuses is a failed response with a code of OpenAI's, not a status."""
     failed = ended(live.client, respond(live.client, "word " * 9000, background=True)["id"])
@@ -209,6 +221,63 @@ def test_stream_is_told_again_from_any_event(live: Live) -> None:
     assert again() == events
     for number in range(len(events)):
         assert again(starting_after=number) == events[number + 1 :]
+
+
+def test_events_are_kept_with_the_end(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed right after a response has ended leaves its events, the last one included."""
+
+    def killed(*_: object) -> None:
+        raise StoreError("gone")
+
+    monkeypatch.setattr(Responses, "save_events", killed)
+    for input_, status in (("one two", "completed"), ("word " * 9000, "failed")):
+        events = stream(live.client, input_, background=True)
+        path = f"/v1/responses/{events[0]['response']['id']}"
+        again = events_of(live.client.get(path, params={"stream": True}).text)
+
+        assert (again[-1]["type"], again[-1]["response"]) == (f"response.{status}", live.client.get(path).json())
+        assert [event["sequence_number"] for event in again] == list(range(len(again)))
+        # Of a failure, the error besides.
+        assert [event for event in events if event["type"] != "error"][:-1] == again[:-1]
+
+
+def test_failure_is_told_again_in_full(live: Live) -> None:
+    """With its error, as it was streamed."""
+    events = stream(live.client, "word " * 9000, background=True)
+    path = f"/v1/responses/{events[0]['response']['id']}"
+
+    def again() -> list[Json]:
+        return events_of(live.client.get(path, params={"stream": True}).text)
+
+    assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
+    assert wait_for(lambda: again() == events)
+
+
+def test_stream_that_is_asked_for_while_it_ends_is_told(waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the events come from the work or from the store, nothing falls between the two."""
+    body = {"model": "said", "input": "Hello", "background": True, "stream": True}
+    with waiting.client.stream("POST", "/v1/responses", json=body) as answer:
+        lines = answer.iter_lines()
+        created = json.loads(next(line for line in lines if line.startswith("data:"))[5:])
+    assert wait_for(lambda: waiting.engine.running == 1)
+    read, forget, forgotten = Responses.events, BackgroundRuns._forget, threading.Event()
+
+    def forgetting(runs: BackgroundRuns, run: Any) -> None:
+        forget(runs, run)
+        forgotten.set()
+
+    def late(*args: Any) -> list[Json] | None:
+        found = read(*args)
+        waiting.opened.set()
+        assert forgotten.wait(10)
+        return found
+
+    monkeypatch.setattr(BackgroundRuns, "_forget", forgetting)
+    monkeypatch.setattr(Responses, "events", late)
+    answer = waiting.client.get(f"/v1/responses/{created['response']['id']}", params={"stream": True})
+
+    assert answer.status_code == 200, answer.text
+    assert events_of(answer.text)[-1]["type"] == "response.completed"
 
 
 def test_events_that_are_told_again_show_their_own_moment(live: Live) -> None:
@@ -307,6 +376,23 @@ def test_lease_is_kept_while_a_process_works(waiting: Waiting) -> None:
     made = waiting.begin()
     time.sleep(1.5)
 
+    assert waiting.get(made["id"])["status"] == "in_progress"
+
+
+def test_lease_outlives_whatever_fails_once(waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renewing goes on after a failure that nobody thought of."""
+    renew, failures = Responses.renew, [RuntimeError("odd"), StoreError("busy")]
+
+    def failing(*args: Any) -> set[str]:
+        if failures:
+            raise failures.pop()
+        return renew(*args)
+
+    monkeypatch.setattr(Responses, "renew", failing)
+    made = waiting.begin()
+    time.sleep(1.5)
+
+    assert failures == []
     assert waiting.get(made["id"])["status"] == "in_progress"
 
 

@@ -472,23 +472,51 @@ def test_files_are_listed_in_pages(live: Live, vector_store: str) -> None:
     assert (first["has_more"], second["has_more"], back["data"]) == (True, False, first["data"])
 
 
-def test_limited_key_does_not_change_what_everyone_reads(live: Live) -> None:
-    """Attaching a file again would replace who may read it, which a key that is limited to some documents must not."""
-    red, full = (live.services.store.keys.create("k", tenant="limited", principals=list_)[1] for list_ in (["red"], None))
-    red, full = live.as_key(red), live.as_key(full)
-    store = live.create("limited", full)
+@pytest.mark.parametrize("principals", [None, ["red", "blue"]])
+def test_limited_key_does_not_change_what_others_read(live: Live, vector_store: str, principals: list[str] | None) -> None:
+    """Attaching a file again would replace who may read it, which a key without all of its principals must not."""
+    red, both, full = (live.as_key(live.make_key("", list_)) for list_ in (["red"], ["red", "blue"], None))
     file_id = live.upload("cats.md", CATS, red)
-    live.attach(store, file_id, full)
-    path = f"/v1/vector_stores/{store}"
+    path = f"/v1/vector_stores/{vector_store}"
+    batch = red.post(f"{path}/file_batches", json={"file_ids": [file_id]}).json()["id"]
+    live.attach(vector_store, file_id, full, rag={"principals": principals})
 
     refused = [
         red.post(f"{path}/files", json={"file_id": file_id}),
         red.post(f"{path}/file_batches", json={"file_ids": [file_id]}),
+        red.post(f"{path}/file_batches/{batch}/cancel"),
         red.post(f"{path}/files/{file_id}", json={"attributes": {"a": 1}}),
         red.post(f"{path}/files/{file_id}/cancel"),
         red.delete(f"{path}/files/{file_id}"),
+        red.delete(f"/v1/files/{file_id}"),
     ]
     live.index_waiting()
+    found = [live.found(vector_store, "sleep", client) for client in (red, both, full)]
+    by_both = both.delete(f"{path}/files/{file_id}")
 
-    assert [response.status_code for response in refused] == [403] * 5
-    assert live.found(store, "sleep", full) == ["cats.md"]
+    assert [response.status_code for response in refused] == [403] * 7
+    assert found == [["cats.md"]] * 3
+    assert by_both.status_code == (403 if principals is None else 200)
+
+
+@pytest.mark.parametrize("principals", [["blue"], ["red", "blue"], []])
+def test_limited_key_opens_files_to_its_own_principals_only(live: Live, vector_store: str, principals: list[str]) -> None:
+    """It can neither put a file before readers that it does not stand for, nor hide one from all of them."""
+    limited, blue = live.as_key(live.make_key("", ["red", "green"])), live.as_key(live.make_key("", ["blue"]))
+    file_id = live.upload("cats.md", CATS, limited)
+    path, rag = f"/v1/vector_stores/{vector_store}", {"principals": principals}
+
+    refused = [
+        limited.post(f"{path}/files", json={"file_id": file_id, "rag": rag}),
+        limited.post(f"{path}/file_batches", json={"file_ids": [file_id], "rag": rag}),
+        limited.post(f"{path}/file_batches", json={"files": [{"file_id": file_id, "rag": rag}]}),
+    ]
+    nothing = live.client.get(f"{path}/files").json()["data"]
+    taken = limited.post(f"{path}/files", json={"file_id": file_id, "rag": {"principals": ["red"]}})
+    live.index_waiting()
+
+    assert [(response.status_code, response.json()["error"]["code"]) for response in refused] == [(403, "forbidden")] * 3
+    assert (nothing, taken.status_code) == ([], 200)
+    assert live.found(vector_store, "sleep", live.as_key(live.make_key("", ["red"]))) == ["cats.md"]
+    for other in (blue, live.as_key(live.make_key("", ["green"]))):
+        assert live.found(vector_store, "sleep", other) == []

@@ -150,6 +150,36 @@ def test_lease_that_ran_out_fails_the_response(open_store: Open) -> None:
     assert store.renew(["resp_1"], now + 60) == set()
 
 
+def test_response_whose_process_has_ended_can_be_followed(open_store: Open) -> None:
+    """Nobody waits for what nobody works on any more; one whose lease lasts is not done yet."""
+    store = open_store().responses
+    now = time.time()
+    for number, status, lease in ((1, "queued", now - 1), (2, "in_progress", now - 1), (3, "in_progress", now + 60)):
+        store.add(response(number, status=status, output=0), inputs(number), ME, lease_until=lease)
+
+    assert ids(store.history("resp_1", ME)) == ["in_1_0", "in_1_1"]
+    assert ids(store.history("resp_2", ME)) == ["in_2_0", "in_2_1"]
+    with pytest.raises(InvalidRequestError, match="not done yet"):
+        store.history("resp_3", ME)
+
+
+def test_end_of_a_response_comes_with_its_events(open_store: Open) -> None:
+    """Both or neither: a conversation that is gone leaves no events, and saving them again replaces them."""
+    opened = open_store()
+    store, conversation = opened.responses, opened.conversations.create({}, [], ME)
+    for number in (1, 2):
+        store.add(response(number, status="queued", output=0), [], ME, lease_until=time.time() + 60)
+    opened.conversations.delete(conversation.id, ME)
+
+    assert store.finish(response(1), events=[{"n": 1}])
+    with pytest.raises(NotFoundError):
+        store.finish(response(2), conversation_id=conversation.id, events=[{"n": 2}])
+    assert not store.finish(response(1), events=[{"n": 3}])
+    assert (store.events("resp_1", ME), store.events("resp_2", ME)) == ([{"n": 1}], None)
+    store.save_events("resp_1", [{"n": 1}, {"n": 4}])
+    assert store.events("resp_1", ME) == [{"n": 1}, {"n": 4}]
+
+
 def test_deleted_response_leaves_nothing(open_store: Open) -> None:
     """Items and events go with it; its items in a conversation stay there."""
     opened = open_store()

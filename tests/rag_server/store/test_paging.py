@@ -1,16 +1,30 @@
 """Pages of lists: whatever the list, the order and the size of a page, every object comes once and in its place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, String, Table, create_engine, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    insert,
+    select,
+)
 from sqlalchemy.pool import StaticPool
 
 from rag_server.errors import InvalidRequestError
+from rag_server.factory import Store
 from rag_server.store.paging import page_of
-from rag_server.types import Page
+from rag_server.types import Access, NewFile, Page
+from tests.stores import MODEL
 
 OBJECTS = Table(
     "objects",
@@ -35,10 +49,13 @@ def engine() -> Iterator[Engine]:
     engine.dispose()
 
 
-def page(connection: Connection, request: Page) -> tuple[list[str], bool]:
+def page(connection: Connection, request: Page, *where: ColumnElement[bool]) -> tuple[list[str], bool]:
     """The ids on a page of the list of tenant t."""
-    query = select(OBJECTS.c.id, OBJECTS.c.created_at).where(OBJECTS.c.tenant == "t")
-    rows, has_more = page_of(connection, query, request, id_=OBJECTS.c.id, position=[OBJECTS.c.created_at, OBJECTS.c.id])
+    query, position = (
+        select(OBJECTS.c.id, OBJECTS.c.created_at).where(OBJECTS.c.tenant == "t"),
+        [OBJECTS.c.created_at, OBJECTS.c.id],
+    )
+    rows, has_more = page_of(connection, query, request, id_=OBJECTS.c.id, position=position, where=where)
     return [row.id for row in rows], has_more
 
 
@@ -104,3 +121,46 @@ def test_object_that_the_caller_does_not_see_is_no_place(engine: Engine, end: st
             with pytest.raises(InvalidRequestError, match="there is no object") as raised:
                 page(connection, Page(**{end: id_}))
             assert raised.value.param == end
+
+
+@pytest.mark.parametrize(("ends", "found"), [({"after": "b"}, ["c", "e"]), ({"before": "d"}, ["a", "c"])])
+def test_page_begins_at_an_object_that_its_condition_leaves_out(engine: Engine, ends: dict, found: list[str]) -> None:
+    """An object that has changed since its page was read is still a place, though no page shows it any more."""
+    with engine.begin() as connection:
+        fill(connection, [(id_, "t", number) for number, id_ in enumerate("abcde")])
+
+        assert page(connection, Page(5, "asc", **ends), OBJECTS.c.id.in_(["a", "c", "e"])) == (found, False)
+
+
+def test_condition_of_a_page_opens_nothing(engine: Engine) -> None:
+    """Another tenant's object is no place, whether the condition holds for it or not."""
+    with engine.begin() as connection:
+        fill(connection, [("a", "t", 1), ("b", "u", 2)])
+        for wanted in ("a", "b"):
+            with pytest.raises(InvalidRequestError, match="there is no object"):
+                page(connection, Page(after="b"), OBJECTS.c.id == wanted)
+
+
+def test_lists_are_walked_while_what_they_are_narrowed_by_changes(open_store: Callable[[], Store]) -> None:
+    """Files that are indexed, and completions whose metadata change, from one page to the next."""
+    store, me = open_store(), Access()
+    docs = store.vector_stores.create("docs", me, MODEL)
+    new = [NewFile(f"/{number}", f"{number}", 1) for number in range(3)]
+    batch = store.file_batches.create(docs, new, me)
+    for number in range(3):
+        completion = {"id": f"chatcmpl-{number}", "created": number, "model": "m"}
+        store.chat_completions.add(completion, [], {"a": "b"}, me)
+    queued, metadata = ("queued",), {"a": "b"}
+    walks: list[Callable[[Page], tuple[list, bool]]] = [
+        lambda page: store.files.page(docs, me, page, statuses=queued),
+        lambda page: store.file_batches.page(batch, me, page, statuses=queued),
+    ]
+
+    (first,), _ = walks[0](Page(1, "asc"))
+    store.files.cancel(first)
+    store.chat_completions.set_metadata("chatcmpl-0", {}, me)
+
+    for walk in walks:
+        assert [file.filename for file in walk(Page(5, "asc", after=first.id))[0]] == ["1", "2"]
+    found, _ = store.chat_completions.page(me, Page(5, "asc", after="chatcmpl-0"), metadata=metadata)
+    assert [one["id"] for one in found] == ["chatcmpl-1", "chatcmpl-2"]

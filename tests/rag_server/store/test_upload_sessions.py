@@ -1,6 +1,8 @@
 """Files in parts, in the store itself and on either database: what breaks off is never seen, and is cleared away."""
 
+import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -46,24 +48,43 @@ def test_parts_make_the_file_on_either_database(open_store: Open) -> None:
     verify(store.database)
 
 
-def test_part_that_breaks_off_cannot_be_used(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is killed while it stores a part leaves one that no file can be made of, and that goes with its upload."""
+@contextlib.contextmanager
+def hanging(store: Store, session_id: str, sent: bytes) -> Iterator[None]:
+    """A part of which only these bytes were stored for the length of the context, as of a process that was killed."""
+    stored, ended = threading.Event(), threading.Event()
 
     def breaking() -> Iterator[bytes]:
-        yield b"abc"
+        yield sent
+        stored.set()
+        ended.wait(30)
         raise ConnectionError("killed")
 
+    def put() -> None:
+        with contextlib.suppress(ConnectionError, InvalidRequestError):
+            store.upload_sessions.put_part(session_id, ME, breaking())
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    try:
+        assert stored.wait(30)
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_part_of_a_killed_process_cannot_be_used(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays as one that no file can be made of, takes no room from the others, and goes with its upload."""
     store = open_store()
     session_id = begin(store, 3)
-    with pytest.raises(ConnectionError):
-        store.upload_sessions.put_part(session_id, ME, breaking())
-    ((broken,),) = rows(store, "SELECT id FROM session_parts")
-    verify(store.database)
-
-    with pytest.raises(InvalidRequestError, match="there is no part"):
-        store.upload_sessions.complete(session_id, ME, [broken], md5=None)
-    whole = store.upload_sessions.put_part(session_id, ME, [b"abc"])
-    done = store.upload_sessions.complete(session_id, ME, [whole.id], md5=None)
+    with hanging(open_store(), session_id, b"abc"), hanging(open_store(), session_id, b"abc"):
+        broken = [part for (part,) in rows(store, "SELECT id FROM session_parts")]
+        verify(store.database)
+        assert len(broken) == 2
+        with pytest.raises(InvalidRequestError, match="there is no part"):
+            store.upload_sessions.complete(session_id, ME, broken[:1], md5=None)
+        whole = store.upload_sessions.put_part(session_id, ME, [b"abc"])
+        done = store.upload_sessions.complete(session_id, ME, [whole.id], md5=None)
 
     assert content(store, done.file_id) == b"abc"
     assert rows(store, "SELECT count(*) FROM upload_parts") == [(1,)]
@@ -73,6 +94,75 @@ def test_part_that_breaks_off_cannot_be_used(open_store: Open, monkeypatch: pyte
     assert remove_expired(store.database) == 1
     assert rows(store, "SELECT count(*) FROM upload_sessions") == [(0,)]
     assert content(store, done.file_id) == b"abc"
+
+
+def test_part_that_breaks_off_leaves_nothing(open_store: Open) -> None:
+    """However often parts break off, the upload can be finished; what was stored before stays."""
+
+    def breaking() -> Iterator[bytes]:
+        yield b"abc"
+        raise ConnectionError("gone")
+
+    store = open_store()
+    session_id = begin(store, 6)
+    first = store.upload_sessions.put_part(session_id, ME, [b"a", b"bc"])
+    for _ in range(5):
+        with pytest.raises(ConnectionError):
+            store.upload_sessions.put_part(session_id, ME, breaking())
+    with pytest.raises(InvalidRequestError, match="empty"):
+        store.upload_sessions.put_part(session_id, ME, [])
+
+    assert rows(store, "SELECT id FROM session_parts") == [(first.id,)]
+    assert rows(store, "SELECT count(*) FROM upload_parts") == [(2,)]
+    verify(store.database)
+    last = store.upload_sessions.put_part(session_id, ME, [b"def"])
+    done = store.upload_sessions.complete(session_id, ME, [first.id, last.id], md5=None)
+    assert content(store, done.file_id) == b"abcdef"
+
+
+def test_room_is_twice_what_was_announced(open_store: Open) -> None:
+    """As many bytes may be whole, whatever else is coming in; no part alone may be larger."""
+    store = open_store()
+    session_id = begin(store, 2)
+    put = store.upload_sessions.put_part
+    with hanging(open_store(), session_id, b"abcd"):
+        with pytest.raises(InvalidRequestError, match="were announced"):
+            put(session_id, ME, [b"abcd", b"e"])
+        for _ in range(4):
+            put(session_id, ME, [b"a"])
+        with pytest.raises(InvalidRequestError, match="were announced"):
+            put(session_id, ME, [b"a"])
+
+
+def test_parts_that_come_at_once_are_bounded_together(open_store: Open) -> None:
+    """Each fits while the other is not whole yet; the one that is done last is refused."""
+    store = open_store()
+    session_id = begin(store, 2)
+
+    def slow() -> Iterator[bytes]:
+        yield b"ab"
+        for _ in range(3):
+            store.upload_sessions.put_part(session_id, ME, [b"a"])
+
+    with pytest.raises(InvalidRequestError, match="were announced"):
+        store.upload_sessions.put_part(session_id, ME, slow())
+    assert rows(store, "SELECT count(*), sum(bytes) FROM session_parts") == [(3, 3)]
+
+
+def test_upload_that_ends_while_its_sum_is_counted_is_named(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are gone by then; the call says that it is cancelled."""
+    store = open_store()
+    session_id = begin(store, 3)
+    part = store.upload_sessions.put_part(session_id, ME, [b"abc"])
+    digest = hashlib.md5
+
+    def cancelling(**options: bool) -> object:
+        open_store().upload_sessions.cancel(session_id, ME)
+        return digest(**options)
+
+    monkeypatch.setattr(upload_sessions.hashlib, "md5", cancelling)
+    with pytest.raises(InvalidRequestError, match="is cancelled"):
+        store.upload_sessions.complete(session_id, ME, [part.id], md5="0" * 32)
 
 
 def test_part_that_comes_too_late_is_refused_between_its_pieces(open_store: Open) -> None:
