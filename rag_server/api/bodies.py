@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rag_server.api.errors import error_response
 from rag_server.api.json_bodies import check_json
-from rag_server.errors import PayloadTooLargeError, RequestTimeoutError, UnsupportedEncodingError
+from rag_server.errors import PayloadTooLargeError, RagServerError, RequestTimeoutError, UnsupportedEncodingError
 from rag_server.services import Services
 
 MIB = 1024**2
@@ -18,8 +18,12 @@ UPLOADS = (
     (re.compile(r"/v1/files/?"), 512 * MIB + FORM_BYTES),
     (re.compile(r"/v1/uploads/[^/]+/parts/?"), 64 * MIB + FORM_BYTES),
 )
-# A body of JSON is read whole, while the request holds its place among the others.
-JSON_TIMEOUT_S = 120.0
+# A body is waited for while the request holds its place among the others: so long for all of it, or for the first of an upload.
+BODY_TIMEOUT_S = 120.0
+# What an upload sends in a second, on average, adds a second: a slow line takes its time for a large file.
+MIN_UPLOAD_BYTES_PER_S = 32 * 1024
+# An upload of which nothing comes for so long does not go on.
+STALLED_S = 30.0
 # From here on looking at it takes milliseconds, for which others would wait.
 LARGE_JSON_BYTES = MIB
 
@@ -35,13 +39,14 @@ def check_announced(scope: Scope, headers: Headers, max_body_bytes: int) -> None
     if encoding not in ("identity", ""):
         raise UnsupportedEncodingError("bodies are taken uncompressed only; send it without `Content-Encoding`")
     announced = headers.get("content-length", "")
-    limit = _limit(scope, max_body_bytes)
+    upload_limit = _upload_limit(scope)
+    limit = max_body_bytes if upload_limit is None else upload_limit
     if announced.isdecimal() and (len(announced) > len(str(limit)) or int(announced) > limit):
         raise _too_large(limit)
 
 
 class Bodies:
-    """The innermost layer: reads and checks JSON bodies, and counts the others while they stream."""
+    """The innermost layer: counts uploads while they stream, and reads all other bodies; JSON is checked."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -51,58 +56,101 @@ class Bodies:
         """Run the application on a body within the limits.
 
         Raises:
-            PayloadTooLargeError: It is JSON and too large.
-            RequestTimeoutError: It is JSON and does not come.
+            PayloadTooLargeError: It is too large.
+            RequestTimeoutError: It does not come.
             InvalidRequestError: It is JSON that is not handed on.
         """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = _limit(scope, self._services.settings.limits.max_body_bytes)
-        if "json" not in Headers(scope=scope).get("content-type", "").lower():
-            await self._count(limit, scope, receive, send)
+        upload_limit = _upload_limit(scope)
+        if upload_limit is not None:
+            await self._count(upload_limit, scope, receive, send)
             return
-        body = await _read(receive, limit)
+        body = await _read(receive, self._services.settings.limits.max_body_bytes)
         # None: the client is gone.
         if body is not None:
-            await _check(body)
+            if "json" in Headers(scope=scope).get("content-type", "").lower():
+                await _check(body)
             await self._app(scope, _replayed(body, receive), send)
 
     async def _count(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application; one that reads too much is stopped, and 413 is answered in its place."""
-        num_bytes = 0
-        refused = started = False
+        """Run the application; one that reads too much or waits too long is stopped, and that is answered in its place."""
+        upload = _Upload(receive, limit)
+        refused: RagServerError | None = None
+        started = False
 
         async def counted() -> Message:
-            nonlocal num_bytes, refused
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > limit:
-                refused = not started
-                raise _too_large(limit)
-            return message
+            nonlocal refused
+            try:
+                return await (receive() if started else upload.receive())
+            except (PayloadTooLargeError, RequestTimeoutError) as error:
+                refused = error
+                raise
 
         async def watch(message: Message) -> None:
             nonlocal started
             # Whoever parses the body may take the error for one of its own.
-            if not refused:
+            if refused is None:
                 started = True
                 await send(message)
 
         try:
             await self._app(scope, counted, watch)
-        except PayloadTooLargeError:
-            if not refused:
+        except (PayloadTooLargeError, RequestTimeoutError) as error:
+            if error is not refused:
                 raise
-        if refused:
-            await error_response(_too_large(limit))(scope, receive, send)
+        if refused is not None:
+            await error_response(refused)(scope, receive, send)
+
+
+class _Upload:
+    """A body that streams: not larger than its limit, and at no slower pace than some line has."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._num_bytes = 0
+        # The time that the application takes for what has come is not the client's.
+        self._waited_s = 0.0
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        """Return the next part.
+
+        Raises:
+            PayloadTooLargeError: It goes beyond the limit.
+            RequestTimeoutError: It does not come.
+        """
+        # What follows the body is that the client goes away, whenever it does.
+        message = await (self._receive() if self._is_complete else self._next_part())
+        self._num_bytes += len(message.get("body", b""))
+        self._is_complete = not message.get("more_body", False)
+        if self._num_bytes > self._limit:
+            raise _too_large(self._limit)
+        return message
+
+    async def _next_part(self) -> Message:
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        left_s = BODY_TIMEOUT_S + self._num_bytes / MIN_UPLOAD_BYTES_PER_S - self._waited_s
+        try:
+            async with asyncio.timeout(min(STALLED_S, left_s)):
+                return await self._receive()
+        except TimeoutError:
+            message = (
+                f"the upload stopped for {STALLED_S:.0f} seconds, or is slower than {MIN_UPLOAD_BYTES_PER_S:,} bytes a second"
+            )
+            raise RequestTimeoutError(f"{message}; send it in parts (/v1/uploads), or over a faster line") from None
+        finally:
+            self._waited_s += clock() - began_s
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
     parts: list[bytes] = []
     num_bytes = 0
     try:
-        async with asyncio.timeout(JSON_TIMEOUT_S):
+        async with asyncio.timeout(BODY_TIMEOUT_S):
             while (message := await receive())["type"] == "http.request":
                 parts.append(message.get("body", b""))
                 num_bytes += len(parts[-1])
@@ -111,7 +159,7 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
-        raise RequestTimeoutError(f"the body did not arrive within {JSON_TIMEOUT_S:.0f} seconds") from None
+        raise RequestTimeoutError(f"the body did not arrive within {BODY_TIMEOUT_S:.0f} seconds") from None
     return None
 
 
@@ -132,9 +180,9 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _limit(scope: Scope, max_body_bytes: int) -> int:
+def _upload_limit(scope: Scope) -> int | None:
     uploads = UPLOADS if scope["method"] == "POST" else ()
-    return next((limit for pattern, limit in uploads if pattern.fullmatch(scope["path"])), max_body_bytes)
+    return next((limit for pattern, limit in uploads if pattern.fullmatch(scope["path"])), None)
 
 
 def _too_large(limit: int) -> PayloadTooLargeError:

@@ -11,6 +11,12 @@ import numpy as np
 from rag_server.errors import InvalidJsonError
 
 MAX_DEPTH = 64
+# Each takes a hundred bytes and more once it is parsed, from as few as two of a body.
+MAX_CONTAINERS = 100_000
+# Each is hashed and looked at by name: a million take seconds, in which nobody else is served.
+MAX_FIELDS = 100_000
+# A million tokens of a prompt go through.
+MAX_VALUES = 1_100_000
 # What databases and engines hold: 64 bits with a sign.
 MAX_INTEGER = 2**63 - 1
 _MAX_INTEGER_DIGITS = len(str(MAX_INTEGER))
@@ -30,7 +36,8 @@ def check_json(body: bytes) -> None:
     """Refuse JSON that would break its parser, the store or the engine; it need not be right in any other way (RFC 8259).
 
     Raises:
-        InvalidJsonError: It is not UTF-8, nested too deep, or holds half a character or a number beyond what is one.
+        InvalidJsonError: It is not UTF-8, nested too deep, or holds too many values, half a character, or a number beyond
+            what is one.
     """
     try:
         body.decode("utf-8-sig")
@@ -40,7 +47,15 @@ def check_json(body: bytes) -> None:
         # It may be UTF-16, which looks different to what follows here.
         raise InvalidJsonError("the body is not valid JSON: it holds NUL bytes")
     bare = _without_strings(body)
-    if _depth(bare) > MAX_DEPTH:
+    brackets = bare.translate(_BRACKETS, _NO_BRACKETS)
+    if len(brackets) > 2 * MAX_CONTAINERS:
+        raise InvalidJsonError(f"the body holds more than {MAX_CONTAINERS:,} arrays and objects; send less at a time")
+    if bare.count(b":") > MAX_FIELDS:
+        raise InvalidJsonError(f"the objects of the body hold more than {MAX_FIELDS:,} fields; send less at a time")
+    # All but the first of an array or object follow a comma.
+    if bare.count(b",") + len(brackets) // 2 > MAX_VALUES:
+        raise InvalidJsonError(f"the body holds more than {MAX_VALUES:,} values; send less at a time")
+    if _depth(brackets) > MAX_DEPTH:
         raise InvalidJsonError(f"the body is nested deeper than {MAX_DEPTH} levels")
     if _SURROGATE.search(body) and _LONE_SURROGATE.match(body):
         message = "a string holds half of a surrogate pair, such as \\ud800, which is no character"
@@ -63,8 +78,8 @@ def _without_strings(body: bytes) -> bytes:
     return outside
 
 
-def _depth(bare: bytes) -> int:
-    steps = np.frombuffer(bare.translate(_BRACKETS, _NO_BRACKETS), dtype=np.int8)
+def _depth(brackets: bytes) -> int:
+    steps = np.frombuffer(brackets, dtype=np.int8)
     return int(steps.cumsum(dtype=np.int32).max(initial=0))
 
 

@@ -13,6 +13,7 @@ log = structlog.get_logger()
 
 REFUSING = {401, 403, 413, 429, 503}
 CLIENT_CLOSED_REQUEST = 499
+NO_ROOM = 503
 
 
 class Observed:
@@ -60,8 +61,8 @@ def _report(record: RequestRecord, scope: Scope, status: int) -> None:
     if record.prompt_tokens + record.output_tokens:
         record.span.set(prompt_tokens=record.prompt_tokens, output_tokens=record.output_tokens)
     record.span.end()
-    # Those who look whether the server is well do so every few seconds.
-    if status >= 400 or not is_public(scope["path"]):
+    # Those who look whether the server is well do so every few seconds; refusals for want of room are counted.
+    if status != NO_ROOM and (status >= 400 or not is_public(scope["path"])):
         caller = scope.get("state", {}).get("caller")
         key_id = None if caller is None else caller.key_id
         log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1), key_id=key_id)

@@ -1,7 +1,7 @@
 """What an API key may use: refused before the body is read, and told in the headers of every answer."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +25,8 @@ _KINDS: dict[str, tuple[LimitKind, int]] = {
     "tokens_per_day": ("quota", DAY_S),
     UPLOADS: ("quota", DAY_S),
 }
+# No room, too slow, too large: what was announced was not taken.
+_NOT_TAKEN = (503, 408, 413)
 _HEADERS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens", "tokens_per_day": "tokens"}
 
 
@@ -47,21 +49,26 @@ class RateLimits:
         if work_of(scope["method"], scope["path"]) is not None:
             self._charge_tokens(name, limits)
         announced = Headers(scope=scope).get("content-length", "")
-        costs = _costs(scope, limits, int(announced) if announced.isdecimal() else 0)
+        num_bytes = int(announced) if announced.isdecimal() else 0
+        costs = _costs(scope, limits, num_bytes)
+        upload = _Upload(receive, num_bytes)
         verdict = await self._limiter.take(name, costs) if costs else Verdict()
         shown = rate_headers(verdict.standings)
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                upload.status = message["status"]
                 MutableHeaders(scope=message).update(shown)
             await send(message)
 
         if verdict.refused is not None:
             await error_response(_refusal(verdict.refused))(scope, receive, with_headers)
             return
-        uploads = [] if announced else [limit for limit, _ in costs if limit.name == UPLOADS]
-        async with self._charging_bytes(name, uploads, receive) as counted:
-            await self._app(scope, counted, with_headers)
+        uploads = [standing.limit for standing in verdict.standings if standing.limit.name == UPLOADS]
+        try:
+            await self._app(scope, upload.receive if uploads else receive, with_headers)
+        finally:
+            self._settle(name, uploads, upload)
 
     def _charge_tokens(self, name: str, limits: Sequence[Limit]) -> None:
         """Have the tokens of the answer charged when they are known."""
@@ -70,22 +77,34 @@ class RateLimits:
         if tokens and record is not None:
             record.charge = lambda number: self._limiter.charge(name, [(limit, number) for limit in tokens])
 
-    @asynccontextmanager
-    async def _charging_bytes(self, name: str, uploads: Sequence[Limit], receive: Receive) -> AsyncIterator[Receive]:
-        """Give a `receive` that counts a body of unknown length; it is charged when it has been read."""
-        num_bytes = 0
+    def _settle(self, name: str, uploads: Sequence[Limit], upload: "_Upload") -> None:
+        """Charge an upload that did not announce its size, and give back what was charged for one that came to nothing."""
+        if upload.was_taken and not upload.announced and upload.num_bytes:
+            self._limiter.charge(name, [(limit, upload.num_bytes) for limit in uploads])
+        elif not upload.was_taken and upload.announced:
+            costs = [(limit, upload.announced) for limit in uploads]
+            self._limiter.give_back(name, costs, taken_s=upload.began_s)
 
-        async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            return message
 
-        try:
-            yield counted if uploads else receive
-        finally:
-            if num_bytes:
-                self._limiter.charge(name, [(limit, num_bytes) for limit in uploads])
+class _Upload:
+    """What is known of an upload: the bytes that it announced, those that were read, and how it was answered."""
+
+    def __init__(self, receive: Receive, announced: int) -> None:
+        self._receive = receive
+        self.announced = announced
+        self.num_bytes = 0
+        self.began_s = time.time()
+        self.status: int | None = None
+
+    @property
+    def was_taken(self) -> bool:
+        """Whether it got an answer, and not one that says that it was not taken."""
+        return self.status is not None and self.status not in _NOT_TAKEN
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.num_bytes += len(message.get("body", b""))
+        return message
 
 
 def limits_of(caller: Caller | None, settings: LimitsSettings) -> list[Limit]:

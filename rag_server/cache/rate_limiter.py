@@ -6,15 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import structlog
 from prometheus_client import Counter
-from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+
+from rag_server.cache.connection import FAILURES, Connection
 
 LimitKind = Literal["rate", "quota"]
-
-log = structlog.get_logger()
 
 CHECKS = Counter("rag_rate_limit_checks_total", "Looks at what an API key has used.", ["outcome"])
 KEY_PREFIX = "rag:limit:"
@@ -24,7 +21,9 @@ MINUTE_S, DAY_S = 60, 86_400
 
 # Per key of KEYS four of ARGV after the first: "rate" or "quota", limit, period in seconds, cost. The first says whether to
 # refuse. A rate is a bucket of `limit` that fills evenly (the generic cell rate algorithm, kept as the time at which it is full
-# again, ITU-T I.371); a quota is a sum that ends with the period, as counted from the epoch. What costs 0 needs something left.
+# again, ITU-T I.371); a quota is the number of the period, as counted from the epoch, and the sum within it. What costs 0 needs
+# something left; what costs less than 0 gives back. The keys never expire: there are some for each caller and no more, and what
+# has no end is not evicted to make room for the cache (`volatile-lru`).
 # Returns the number of the first limit that is used up, or 0, and for each what is left and the seconds until it is whole
 # again, and until it is enough.
 LUA = """
@@ -36,7 +35,13 @@ local states = {}
 for i, key in ipairs(KEYS) do
   local kind, limit = ARGV[4 * i - 2], tonumber(ARGV[4 * i - 1])
   local period, cost = tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
-  local stored = tonumber(redis.call('GET', key) or '0')
+  local stored = redis.call('GET', key) or ''
+  if kind == 'quota' then
+    local number, sum = string.match(stored, '^(%d+):(%d+)$')
+    stored = tonumber(number or '-1') == math.floor(now / period) and tonumber(sum) or 0
+  else
+    stored = tonumber(stored) or 0
+  end
   local needed = math.max(cost, 1)
   local left, enough
   if kind == 'rate' then
@@ -53,13 +58,12 @@ for i, key in ipairs(KEYS) do
 end
 for i, key in ipairs(KEYS) do
   local kind, stored, left, enough, limit, period, cost = unpack(states[i])
-  if refused == 0 and cost > 0 then
-    left = left - cost
+  if refused == 0 and cost ~= 0 then
+    left = math.min(left - cost, limit)
     if kind == 'rate' then
-      redis.call('SET', key, string.format('%.6f', math.max(stored, now) + cost * period / limit), 'EX',
-        math.ceil((limit - left) * period / limit) + 1)
+      redis.call('SET', key, string.format('%.6f', math.max(stored, now) + cost * period / limit))
     else
-      redis.call('SET', key, string.format('%.0f', stored + cost), 'EX', math.ceil(period - now % period) + 1)
+      redis.call('SET', key, string.format('%.0f:%.0f', math.floor(now / period), math.max(stored + cost, 0)))
     end
   end
   local whole = kind == 'rate' and (limit - left) * period / limit or period - now % period
@@ -104,10 +108,8 @@ class RateLimiter:
 
     def __init__(self, url: Callable[[], str | None]) -> None:
         """Take the address when it is needed: None means that the server is not up (yet)."""
-        self._url = url
-        self._redis: Redis | None = None
+        self._connection = Connection(url, complaint="the limits of API keys cannot be counted; nobody is limited now")
         self._script: AsyncScript | None = None
-        self._failing = False
         self._charges: set[asyncio.Task[Verdict]] = set()
 
     async def take(self, caller: str, costs: Sequence[tuple[Limit, int]]) -> Verdict:
@@ -119,6 +121,16 @@ class RateLimiter:
 
     def charge(self, caller: str, costs: Sequence[tuple[Limit, int]]) -> None:
         """Take the costs, whatever is left; nobody waits for it."""
+        self._begin(caller, costs)
+
+    def give_back(self, caller: str, costs: Sequence[tuple[Limit, int]], *, taken_s: float) -> None:
+        """Undo the taking of the costs at that time, in seconds of the epoch; of a period that is over nothing comes back."""
+        now_s = time.time()
+        same_period = [(limit, -cost) for limit, cost in costs if now_s // limit.period_s == taken_s // limit.period_s]
+        if same_period:
+            self._begin(caller, same_period)
+
+    def _begin(self, caller: str, costs: Sequence[tuple[Limit, int]]) -> None:
         task = asyncio.ensure_future(self._run(caller, costs, refusing=False))
         self._charges.add(task)
         task.add_done_callback(self._charges.discard)
@@ -126,20 +138,19 @@ class RateLimiter:
     async def aclose(self) -> None:
         """Finish what is to be charged, and close every connection."""
         await asyncio.gather(*self._charges)
-        if self._redis is not None:
-            await self._redis.aclose()
+        await self._connection.aclose()
 
     async def _run(self, caller: str, costs: Sequence[tuple[Limit, int]], *, refusing: bool) -> Verdict:
         script = self._connected()
         if script is None:
-            return self._allowed("the server of the limits is not up")
+            return self._allowed()
         keys = [_key(caller, limit) for limit, _ in costs]
         arguments = [part for limit, cost in costs for part in (limit.kind, limit.limit, limit.period_s, cost)]
         try:
             refused, numbers = await script(keys=keys, args=[int(refusing), *arguments])
-        except (RedisError, OSError, TimeoutError) as error:
-            return self._allowed(str(error) or type(error).__name__)
-        self._failing = False
+        except FAILURES as error:
+            return self._allowed(error)
+        self._connection.worked()
         CHECKS.labels("refused" if refused else "allowed").inc()
         values = [float(number) for number in numbers]
         standings = tuple(
@@ -149,21 +160,17 @@ class RateLimiter:
         return Verdict(standings, standings[refused - 1] if refused else None)
 
     def _connected(self) -> AsyncScript | None:
-        url = self._url()
-        if url is not None and self._redis is None:
-            self._redis = Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
-            self._script = self._redis.register_script(LUA)
-        return self._script
+        redis = self._connection.client(TIMEOUT_S)
+        if redis is not None and self._script is None:
+            self._script = redis.register_script(LUA)
+        return None if redis is None else self._script
 
-    def _allowed(self, reason: str) -> Verdict:
+    def _allowed(self, error: Exception | None = None) -> Verdict:
         CHECKS.labels("unavailable").inc()
-        if not self._failing:
-            log.warning("the limits of API keys cannot be counted; nobody is limited now", reason=reason)
-        self._failing = True
+        self._connection.failed(error)
         return Verdict()
 
 
 def _key(caller: str, limit: Limit) -> str:
-    # The sum of a day is no part of the next one's. The braces keep a caller's keys on one node of a cluster.
-    period = f":{int(time.time()) // limit.period_s}" if limit.kind == "quota" else ""
-    return f"{KEY_PREFIX}{{{caller}}}:{limit.name}{period}"
+    # The braces keep a caller's keys on one node of a cluster.
+    return f"{KEY_PREFIX}{{{caller}}}:{limit.name}"

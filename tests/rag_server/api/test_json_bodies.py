@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_server.api.json_bodies import MAX_DEPTH, check_json
+from rag_server.api import json_bodies
+from rag_server.api.json_bodies import MAX_CONTAINERS, MAX_DEPTH, MAX_FIELDS, MAX_VALUES, check_json
 from rag_server.errors import InvalidJsonError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.text(alphabet='"\\[]{}NI9u\n')
@@ -44,6 +45,51 @@ def test_depth_is_that_of_the_parsed_value(value: Any, levels: int, shape: str) 
         body = shape.format(body)
 
     assert is_refused(body.encode()) == (depth(json.loads(body)) > MAX_DEPTH)
+
+
+def counts(value: Any) -> tuple[int, int, int]:
+    """Return the number of arrays and objects, of fields, and of what they hold, an empty one counted as if it held one."""
+    if not isinstance(value, dict | list):
+        return 0, 0, 0
+    inner = [counts(item) for item in (value.values() if isinstance(value, dict) else value)]
+    fields = len(value) if isinstance(value, dict) else 0
+    own = (1, fields, max(1, len(value)))
+    return tuple(map(sum, zip(own, *inner, strict=True)))
+
+
+@given(VALUES, st.integers(0, 8), st.integers(0, 8), st.integers(0, 20))
+def test_number_of_values_is_that_of_the_parsed_value(
+    value: Any, max_containers: int, max_fields: int, max_values: int
+) -> None:
+    """Brackets, colons and commas count where they part values, not where they stand in strings."""
+    containers, fields, values = counts(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_bodies, "MAX_CONTAINERS", max_containers)
+        patch.setattr(json_bodies, "MAX_FIELDS", max_fields)
+        patch.setattr(json_bodies, "MAX_VALUES", max_values)
+        expected = containers > max_containers or fields > max_fields or values > max_values
+
+        assert is_refused(json.dumps(value).encode()) == expected
+
+
+@pytest.mark.parametrize("unit", ["[]", "{}", '{"a":1}', "0", '""', "[[]]"])
+def test_small_body_of_many_values_is_refused(unit: str) -> None:
+    """Eight mebibytes would be hundreds once they are parsed, and nobody else would be served meanwhile."""
+    body = b'{"model": "m", "x": [' + b",".join([unit.encode()] * (8 * 1024**2 // (len(unit) + 1))) + b"]}"
+
+    assert is_refused(body)
+
+
+def test_a_million_tokens_and_many_messages_go_through() -> None:
+    """What a prompt may hold, and the bounds themselves."""
+    assert not is_refused(json.dumps({"model": "m", "prompt": [50_000] * 1_000_000}).encode())
+    # The object, its list, and the messages; commas part them from each other.
+    assert not is_refused(json.dumps({"messages": [{}] * (MAX_CONTAINERS - 2)}).encode())
+    assert is_refused(json.dumps({"messages": [{}] * (MAX_CONTAINERS - 1)}).encode())
+    assert not is_refused(json.dumps(dict.fromkeys(range(MAX_FIELDS))).encode())
+    assert is_refused(json.dumps(dict.fromkeys(range(MAX_FIELDS + 1))).encode())
+    assert not is_refused(json.dumps([0] * MAX_VALUES).encode())
+    assert is_refused(json.dumps([0] * (MAX_VALUES + 1)).encode())
 
 
 @given(st.text(st.sampled_from(["\\", "\ud83d", "\ude00", "a", '"', "\x00"])))

@@ -1,6 +1,8 @@
 """Limits of API keys over HTTP: headers, refusals before the body is read, and what answers are charged."""
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 import openai
 import pytest
+from redis.asyncio import Redis
 
+from rag_server.api import bodies
+from rag_server.api.queues import RUNNING
 from rag_server.api.rate_limits import duration, limits_of
 from rag_server.cache import rate_limiter
 from rag_server.cache.rate_limiter import Limit
@@ -168,6 +173,108 @@ def test_uploads_have_a_quota_of_bytes(with_limits: MakeClient, announced: bool)
         while second == 200:
             second = upload()
         assert (first, second) == (200, 429)
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    """A server with one place for uploads, in which 3,000 bytes a day may come; the limits are counted."""
+    monkeypatch.setattr(rate_limiter, "TIMEOUT_S", 10.0)
+    limits = {"upload_bytes_per_day": 3000, "upload_running": 1, "upload_waiting": 4, "max_wait_s": 0.1}
+    with live_server(tmp_path / "data", embedder, limits=limits) as live:
+        while live.services.cache_child.url is None:
+            time.sleep(0.01)
+        yield live
+
+
+def begin_upload(live: Live, num_bytes: int) -> socket.socket:
+    """Send the head of an upload of that many bytes, and no more of its body than its first line."""
+    url = urlsplit(live.url)
+    connection = socket.create_connection((url.hostname, url.port), timeout=30)
+    head = f"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: {num_bytes}\r\n"
+    connection.sendall(f"{head}content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\n".encode())
+    return connection
+
+
+def wait_for_place_taken() -> None:
+    """Return once an upload runs."""
+    while RUNNING.labels("upload")._value.get() == 0:
+        time.sleep(0.01)
+
+
+def try_upload(live: Live, num_bytes: int = 1500) -> int:
+    return live.client.post(
+        "/v1/files", files={"file": ("a.txt", b"a" * num_bytes)}, data={"purpose": "assistants"}
+    ).status_code
+
+
+def first_not(status: int, call: Callable[[], int]) -> int:
+    """Call until something else is answered, for some seconds: what is given back comes after the answer."""
+    for _ in range(300):
+        if (found := call()) != status:
+            return found
+        time.sleep(0.01)
+    return status
+
+
+def test_uploads_that_find_no_place_cost_nothing(narrow: Live) -> None:
+    """Refused for want of a place, one after the other, they leave the quota to the one that is taken; the next is too much."""
+    with begin_upload(narrow, 10):
+        wait_for_place_taken()
+        refused = [first_not(429, lambda: try_upload(narrow)) for _ in range(3)]
+    taken = first_not(503, lambda: first_not(429, lambda: try_upload(narrow)))
+
+    assert refused == [503] * 3
+    assert taken == 200
+    assert try_upload(narrow) == 429
+
+
+def test_upload_that_breaks_off_costs_nothing(narrow: Live) -> None:
+    """Its client goes away with the body half sent; then there is room for another one."""
+    with begin_upload(narrow, 2900):
+        wait_for_place_taken()
+
+    assert first_not(503, lambda: first_not(429, lambda: try_upload(narrow))) == 200
+
+
+def test_upload_that_stops_costs_nothing(narrow: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered 408, and what it announced is given back."""
+    monkeypatch.setattr(bodies, "STALLED_S", 0.1)
+    with begin_upload(narrow, 2900) as connection:
+        status_line = connection.recv(4096).split(b"\r\n")[0]
+    monkeypatch.setattr(bodies, "STALLED_S", 30.0)
+
+    assert status_line.startswith(b"HTTP/1.1 408 ")
+    assert first_not(429, lambda: try_upload(narrow)) == 200
+
+
+def test_upload_that_is_too_large_costs_nothing(narrow: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It announces no size, and is told 413 while it is read; that is not charged."""
+    monkeypatch.setattr(bodies, "UPLOADS", tuple((pattern, 5000) for pattern, _ in bodies.UPLOADS))
+    head, tail = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', b"\r\n--b--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    too_large = narrow.client.post("/v1/files", content=iter([head, b"a" * 6000, tail]), headers=headers)
+    while narrow.services.rate_limiter._charges:
+        time.sleep(0.01)
+
+    assert too_large.status_code == 413
+    assert try_upload(narrow) == 200
+
+
+def test_limits_hold_again_after_their_server_was_killed(narrow: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded Valkey comes back, and counts from zero."""
+    assert try_upload(narrow) == 200
+
+    async def process_id() -> int:
+        redis = Redis.from_url(narrow.services.cache_child.url)
+        found = await redis.info("server")
+        await redis.aclose()
+        return int(found["process_id"])
+
+    os.kill(asyncio.run(process_id()), signal.SIGKILL)
+    while narrow.services.cache_child.url is not None:
+        time.sleep(0.01)
+    # While it is away nobody is limited.
+    assert first_not(200, lambda: try_upload(narrow)) == 429
 
 
 def test_limits_of_the_key_stand_before_the_settings() -> None:

@@ -1,8 +1,17 @@
 """The cache on a real Valkey: values, loss, and the end of the server."""
 
+import asyncio
+import os
+import signal
+
+import pytest
+from redis.asyncio import Redis
+
+from rag_server.cache import connection, redis_cache, valkey_process
 from rag_server.cache.keys import cache_key
 from rag_server.cache.redis_cache import MAX_VALUE_BYTES, RedisCache
 from rag_server.cache.valkey_process import ValkeyProcess
+from rag_server.observability import CACHE_LOOKUPS
 
 
 async def test_value_is_kept_until_its_time(valkey: ValkeyProcess) -> None:
@@ -12,9 +21,11 @@ async def test_value_is_kept_until_its_time(valkey: ValkeyProcess) -> None:
 
     assert await cache.get("a") == b"\x00value"
     assert await cache.get("b") is None
-    assert await cache._redis.keys() == [b"rag:a"]
-    assert 0 < await cache._redis.ttl("rag:a") <= 60
+    redis = Redis.from_url(valkey.url)
+    assert await redis.keys() == [b"rag:a"]
+    assert 0 < await redis.ttl("rag:a") <= 60
     assert await cache.ping()
+    await redis.aclose()
     await cache.aclose()
 
 
@@ -41,6 +52,65 @@ async def test_loss_of_the_server_is_a_miss(valkey: ValkeyProcess) -> None:
     assert not await cache.ping()
     assert valkey.url is None
     await cache.aclose()
+
+
+async def test_server_that_is_killed_comes_back(valkey: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started again at the same address, as often as it is killed, until it is stopped."""
+    monkeypatch.setattr(valkey_process, "POLL_S", 0.01)
+    monkeypatch.setattr(valkey_process, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(redis_cache, "TIMEOUT_S", 10.0)
+    cache = RedisCache(lambda: valkey.url)
+    supervision = asyncio.ensure_future(valkey.supervise())
+    redis = Redis.from_url(valkey.url)
+    killed = set()
+    for _ in range(2):
+        pid = (await redis.info("server"))["process_id"]
+        killed.add(pid)
+        await cache.set("a", b"1", ttl_s=60)
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            while valkey.url is None or not await cache.ping() or (await redis.info("server"))["process_id"] in killed:
+                await asyncio.sleep(0.01)
+        assert await cache.get("a") is None
+    await redis.aclose()
+    await cache.aclose()
+    valkey.stop()
+    async with asyncio.timeout(30):
+        await supervision
+
+    assert len(killed) == 2
+    assert valkey.url is None
+
+
+@pytest.mark.parametrize("rests", [True, False])
+async def test_server_that_hangs_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch, rests: bool) -> None:
+    """After an answer that did not come the next reads miss without asking, and are counted; then it is asked again."""
+    monkeypatch.setattr(redis_cache, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connection, "REST_S", 600.0 if rests else 0.0)
+    num_connections = 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_connections
+        num_connections += 1
+        while await reader.read(1024):
+            continue
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    cache = RedisCache(lambda: f"redis://127.0.0.1:{port}")
+    before = CACHE_LOOKUPS.labels("a", "unavailable")._value.get()
+    await cache.get("a:1")
+    asked_once = num_connections
+    for number in range(3):
+        await cache.get(f"a:{number}")
+        await cache.set("a:1", b"1", ttl_s=60)
+    await cache.aclose()
+    server.close()
+
+    assert asked_once > 0
+    assert (num_connections == asked_once) == rests
+    assert CACHE_LOOKUPS.labels("a", "unavailable")._value.get() == before + 4
 
 
 async def test_cache_before_its_server_is_up_misses() -> None:
