@@ -23,14 +23,13 @@ from rag_server.protocols import Cache, ChunkLog, Json, QueryVectors
 from rag_server.rag_request import CacheMatch, RagRequest
 from rag_server.rewriting import rewriting_version
 from rag_server.similar_questions import Questions, nearest, record_type, unpacked, with_question
-from rag_server.types import RankingReport, Vectors, VectorStore
+from rag_server.types import Query, RankingReport, Vectors
+from retrievers.cached import MAX_CHUNK_ID, search_scope
 
 # What of a body says how the answer is sent; the model is that of the engine, and the messages are keyed on for themselves.
 NOT_KEYED = {"stream", "stream_options", "model", "messages"}
 # More passages than any prompt holds.
 MAX_HITS = 1000
-# The largest number that the store's column of ids holds.
-MAX_CHUNK_ID = 2**63 - 1
 
 
 class RememberedHit(BaseModel):
@@ -106,8 +105,9 @@ class AnswerCache:
         """Return under what the answer is kept that this model of the engine gives."""
         messages = request.body["messages"]
         place = question_place(messages)
+        query = Query("", request.vector_stores, request.access, request.filter)
         parts = {
-            **await asyncio.to_thread(self._searched, request),
+            **await asyncio.to_thread(search_scope, self._log, query),
             "options": asdict(request.options),
             "engine": [model, context_length],
             "versions": [__version__, prompt_version(), rewriting_version()],
@@ -143,21 +143,6 @@ class AnswerCache:
             # Of two that are added at the same time one may be lost, which costs a miss.
             questions = await self._questions(key.bucket, key)
             await self._cache.set(key.bucket, with_question(questions, key.exact, key.vector), self._ttl_s)
-
-    def _searched(self, request: RagRequest) -> Json:
-        """Return who asks, and for what of which vector stores, in the state in which they are."""
-        principals = request.access.principals
-        return {
-            "tenant": request.access.tenant,
-            "principals": None if principals is None else sorted(principals),
-            "generations": [self._generation(store) for store in request.vector_stores],
-            # As text: 1 and True are equal, and are not the same filter.
-            "filter": repr(request.filter),
-        }
-
-    def _generation(self, store: VectorStore) -> list[object]:
-        head = self._log.head(store)
-        return [store.id, store.embedding_model, head.chunk_id, head.deletion_id]
 
     async def _answer(self, key: str, *, with_usage: bool) -> RememberedAnswer | None:
         value = await self._cache.get(key)

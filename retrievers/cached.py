@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from rag_server.observability import CACHE_LOOKUPS
-from rag_server.protocols import Cache, ChunkLog, Retriever
+from rag_server.protocols import Cache, ChunkLog, Json, Retriever
 from rag_server.types import Hit, Query
 
 KEEP_S = 3600
@@ -27,22 +27,8 @@ class CachedRetriever:
 
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         """Return what `inner` finds, or found."""
-        heads = await asyncio.to_thread(lambda: [self._log.head(store) for store in query.vector_stores])
-        generations = [
-            [store.id, store.embedding_model, head.chunk_id, head.deletion_id]
-            for store, head in zip(query.vector_stores, heads, strict=True)
-        ]
-        key = self._key(
-            "hits",
-            retriever=self._name,
-            generations=generations,
-            query=query.text,
-            k=k,
-            # A filter and a list of principals narrow what is found; nobody must be answered with another's.
-            tenant=query.access.tenant,
-            principals=None if query.access.principals is None else sorted(query.access.principals),
-            filter=repr(query.filter),
-        )
+        scope = await asyncio.to_thread(search_scope, self._log, query)
+        key = self._key("hits", retriever=self._name, query=query.text, k=k, **scope)
         remembered = await self._cache.get(key)
         if remembered is not None:
             known = _unpacked(remembered, k)
@@ -52,6 +38,20 @@ class CachedRetriever:
         hits = await self._inner.retrieve(query, k)
         await self._cache.set(key, json.dumps([[hit.chunk_id, hit.score] for hit in hits]).encode(), KEEP_S)
         return hits
+
+
+def search_scope(log: ChunkLog, query: Query) -> Json:
+    """Return what, beside its text, decides what a query finds: who asks, and in which state the vector stores are."""
+    heads = [(store, log.head(store)) for store in query.vector_stores]
+    principals = query.access.principals
+    return {
+        "generations": [[store.id, store.embedding_model, head.chunk_id, head.deletion_id] for store, head in heads],
+        # A filter and a list of principals narrow what is found; nobody must be answered with another's.
+        "tenant": query.access.tenant,
+        "principals": None if principals is None else sorted(principals),
+        # As text: 1 and True are equal, and are not the same filter.
+        "filter": repr(query.filter),
+    }
 
 
 def _unpacked(value: bytes, k: int) -> list[Hit] | None:
