@@ -129,7 +129,7 @@ async def _stream(client: httpx.AsyncClient, body: Json, *, shown: bool) -> tupl
         if response.status_code != 200:
             await response.aread()
             _checked(response)
-        async with aclosing(event_data(response)) as events:
+        async with aclosing(event_data(response.aiter_bytes())) as events:
             async for data in events:
                 if data == "[DONE]":
                     break

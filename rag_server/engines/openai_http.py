@@ -2,15 +2,14 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import aclosing
 
-import httpx
 import structlog
 
 from rag_server.engines.answer_shapes import CHAT_ID, TEXT_ID, StreamShape, completed_chat, completed_text
 from rag_server.engines.engine_json import parsed
-from rag_server.engines.http_client import EngineHttpClient, reason
+from rag_server.engines.http_client import EngineHttpClient
 from rag_server.engines.refusals import refusal
 from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
 from rag_server.event_lines import event_data
@@ -154,16 +153,12 @@ class OpenAIHttpEngine:
                     yield chunk
 
     async def _chunks(self, path: str, body: Json) -> AsyncGenerator[Json, None]:
-        response = await self._http.send("POST", self._v1(path), body, stream=True)
-        try:
-            async with aclosing(_events(response)) as events:
-                async for event in events:
-                    yield event
-        except httpx.HTTPError as error:
-            log.error("the engine's answer broke off", reason=reason(error))
-            raise EngineProtocolError("the engine's answer broke off") from error
-        finally:
-            await response.aclose()
+        async with (
+            aclosing(self._http.stream("POST", self._v1(path), body)) as parts,
+            aclosing(_events(parts)) as events,
+        ):
+            async for event in events:
+                yield event
 
     async def _tokenize(self, body: Json) -> Json:
         # vLLM serves /tokenize beside /v1, not under it.
@@ -178,9 +173,9 @@ class OpenAIHttpEngine:
         return models if models and fresh else await self.models()
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[Json, None]:
+async def _events(parts: AsyncIterable[bytes]) -> AsyncGenerator[Json, None]:
     """Yield the JSON objects of a server-sent-event stream up to [DONE]."""
-    async with aclosing(event_data(response)) as lines:
+    async with aclosing(event_data(parts)) as lines:
         async for data in lines:
             if data == "[DONE]":
                 return
