@@ -1,9 +1,8 @@
 """Answers that are one plain text: which requests always get the same one, and how one is told again, whole or as a stream."""
 
-import time
-import uuid
 from collections.abc import Iterator
 
+from rag_server.engines.answer_shapes import CHAT_ID, completion_head
 from rag_server.protocols import Json
 
 # Of a request with one of these, the answer is more than a text.
@@ -57,12 +56,12 @@ def completion_of(content: str, usage: Json | None, model: str) -> Json:
     """Return the text as a chat completion (CreateChatCompletionResponse in OpenAI's description)."""
     message = {"role": "assistant", "content": content, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    return {**_head("chat.completion", model), "choices": [choice], "usage": usage}
+    return {**completion_head(model, "chat.completion", CHAT_ID), "choices": [choice], "usage": usage}
 
 
 def chunks_of(content: str, usage: Json | None, model: str) -> Iterator[Json]:
     """Yield the text as the chunks of a chat completion, the last with the usage, unless that is None."""
-    head = {**_head("chat.completion.chunk", model), **({} if usage is None else {"usage": None})}
+    head = {**completion_head(model, "chat.completion.chunk", CHAT_ID), **({} if usage is None else {"usage": None})}
     pieces = [content[start : start + PIECE_CHARACTERS] for start in range(0, len(content), PIECE_CHARACTERS)]
     deltas: list[Json] = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces)]
     for delta in deltas:
@@ -70,7 +69,3 @@ def chunks_of(content: str, usage: Json | None, model: str) -> Iterator[Json]:
     yield {**head, "choices": [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]}
     if usage is not None:
         yield {**head, "choices": [], "usage": usage}
-
-
-def _head(kind: str, model: str) -> Json:
-    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}

@@ -23,7 +23,7 @@ def completed_chat(answer: Json, body: Json) -> Json:
         stopped = "tool_calls" if message.get("tool_calls") else "stop"
         filled = _filled(choice, {"index": index, "logprobs": None, "finish_reason": stopped})
         choices.append({**filled, **_logprobs(choice), "message": message})
-    return {**_filled(answer, _head(body, "chat.completion", CHAT_ID)), "choices": choices}
+    return {**_filled(answer, completion_head(_model(body), "chat.completion", CHAT_ID)), "choices": choices}
 
 
 def completed_text(answer: Json, body: Json) -> Json:
@@ -36,14 +36,14 @@ def completed_text(answer: Json, body: Json) -> Json:
         _filled(choice, {"index": index, "text": "", "logprobs": None, "finish_reason": "stop"})
         for index, choice in enumerate(_choices(answer))
     ]
-    return {**_filled(answer, _head(body, "text_completion", TEXT_ID)), "choices": choices}
+    return {**_filled(answer, completion_head(_model(body), "text_completion", TEXT_ID)), "choices": choices}
 
 
 class StreamShape:
     """Fills in the chunks of one stream, which share their id and their time."""
 
     def __init__(self, body: Json, kind: str, prefix: str) -> None:
-        self._head = _head(body, kind, prefix)
+        self._head = completion_head(_model(body), kind, prefix)
         self._is_first = True
         options = body.get("stream_options")
         self._usage = {"usage": None} if isinstance(options, dict) and options.get("include_usage") is True else {}
@@ -93,8 +93,13 @@ class StreamShape:
             yield _filled(part, {"index": max(0, len(known) - 1)})
 
 
-def _head(body: Json, kind: str, prefix: str) -> Json:
-    return {"id": f"{prefix}{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": body.get("model") or ""}
+def completion_head(model: str, kind: str, prefix: str) -> Json:
+    """Return what every completion of that kind begins with."""
+    return {"id": f"{prefix}{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _model(body: Json) -> str:
+    return body.get("model") or ""
 
 
 def _filled(values: Json, defaults: Json) -> Json:

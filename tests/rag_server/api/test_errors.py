@@ -4,12 +4,11 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import openai
 import pytest
-import structlog
+from structlog.testing import capture_logs
 
 from rag_server import errors
 from rag_server.api.errors import describe, error_headers, error_response, public_message
@@ -153,18 +152,8 @@ def test_engines_refusals_are_handed_on_as_they_are() -> None:
 )
 def test_what_names_folders_and_statements_stays_in_the_log(error: errors.RagServerError) -> None:
     """The client gets a sentence without them; the log has the whole message."""
-    lines: list[dict[str, Any]] = []
-
-    def keep(_: object, __: str, line: dict[str, Any]) -> dict[str, Any]:
-        lines.append(dict(line))
-        raise structlog.DropEvent
-
-    before = structlog.get_config()["processors"]
-    structlog.configure(processors=[keep])
-    try:
+    with capture_logs() as lines:
         body = bytes(error_response(error).body).decode()
-    finally:
-        structlog.configure(processors=before)
 
     assert "/var" not in body
     assert "SELECT" not in body

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from rag_server.api import bodies
 from rag_server.api.guard import Guard, sufficient_scopes
@@ -218,22 +219,13 @@ def test_every_answer_has_a_request_id(live: Live, method: str, path: str, statu
 
 def test_log_lines_carry_the_request_id(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a request leaves in the log is found by the id that the client was told; the answer to a crash has it too."""
-    lines: list[dict[str, Any]] = []
-
-    def keep(_: object, __: str, line: dict[str, Any]) -> dict[str, Any]:
-        lines.append(dict(line))
-        raise structlog.DropEvent
 
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("unforeseen")
 
     monkeypatch.setattr(live.services.store.vector_stores, "get", crash)
-    before = structlog.get_config()["processors"]
-    structlog.configure(processors=[structlog.contextvars.merge_contextvars, keep])
-    try:
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         response = live.client.get("/v1/vector_stores/docs", headers={"x-request-id": "mine"})
-    finally:
-        structlog.configure(processors=before)
 
     assert response.status_code == 500
     assert response.headers["x-request-id"] == "mine"

@@ -1,4 +1,4 @@
-"""A Valkey of each test's own."""
+"""A Valkey of each test's own, and one that takes connections and says nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,3 +33,26 @@ async def valkey(tmp_path: Path) -> AsyncIterator[ValkeyProcess]:
             await asyncio.sleep(0.01)
     yield process
     process.stop()
+
+
+class HangingServer:
+    """Reads what it is sent, and counts who connects."""
+
+    def __init__(self) -> None:
+        self.num_connections = 0
+        self.url = ""
+
+    async def hang(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.num_connections += 1
+        while await reader.read(1024):
+            continue
+        writer.close()
+
+
+@pytest.fixture
+async def hanging() -> AsyncIterator[HangingServer]:
+    hanging = HangingServer()
+    server = await asyncio.start_server(hanging.hang, "127.0.0.1", 0)
+    hanging.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield hanging
+    server.close()

@@ -12,6 +12,7 @@ from rag_server.cache.keys import cache_key
 from rag_server.cache.redis_cache import MAX_VALUE_BYTES, RedisCache
 from rag_server.cache.valkey_process import ValkeyProcess
 from rag_server.observability import CACHE_LOOKUPS
+from tests.rag_server.cache.conftest import HangingServer
 
 
 async def test_value_is_kept_until_its_time(valkey: ValkeyProcess) -> None:
@@ -83,33 +84,23 @@ async def test_server_that_is_killed_comes_back(valkey: ValkeyProcess, monkeypat
 
 
 @pytest.mark.parametrize("rests", [True, False])
-async def test_server_that_hangs_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch, rests: bool) -> None:
+async def test_server_that_hangs_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, hanging: HangingServer, rests: bool
+) -> None:
     """After an answer that did not come the next reads miss without asking, and are counted; then it is asked again."""
     monkeypatch.setattr(redis_cache, "TIMEOUT_S", 0.05)
     monkeypatch.setattr(connection, "REST_S", 600.0 if rests else 0.0)
-    num_connections = 0
-
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal num_connections
-        num_connections += 1
-        while await reader.read(1024):
-            continue
-        writer.close()
-
-    server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    cache = RedisCache(lambda: f"redis://127.0.0.1:{port}")
+    cache = RedisCache(lambda: hanging.url)
     before = CACHE_LOOKUPS.labels("a", "unavailable")._value.get()
     await cache.get("a:1")
-    asked_once = num_connections
+    asked_once = hanging.num_connections
     for number in range(3):
         await cache.get(f"a:{number}")
         await cache.set("a:1", b"1", ttl_s=60)
     await cache.aclose()
-    server.close()
 
     assert asked_once > 0
-    assert (num_connections == asked_once) == rests
+    assert (hanging.num_connections == asked_once) == rests
     assert CACHE_LOOKUPS.labels("a", "unavailable")._value.get() == before + 4
 
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from rag_server.cache import rate_limiter
 from rag_server.cache.rate_limiter import DAY_S, MINUTE_S, Limit, RateLimiter, Verdict
 from rag_server.cache.valkey_process import ValkeyProcess
+from tests.rag_server.cache.conftest import HangingServer
 
 REQUESTS = Limit("requests_per_minute", "rate", 3, MINUTE_S)
 TOKENS = Limit("tokens_per_minute", "rate", 600, MINUTE_S)
@@ -129,30 +130,18 @@ async def test_answers_do_not_push_out_what_was_used(valkey: ValkeyProcess, limi
     assert all(verdict.refused is not None for verdict in verdicts)
 
 
-async def test_server_that_hangs_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_server_that_hangs_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch, hanging: HangingServer) -> None:
     """One request waits for it; those that follow are let through, and counted, without asking it again."""
     monkeypatch.setattr(rate_limiter, "TIMEOUT_S", 0.05)
-    num_connections = 0
-
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal num_connections
-        num_connections += 1
-        while await reader.read(1024):
-            continue
-        writer.close()
-
-    server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    limiter = RateLimiter(lambda: f"redis://127.0.0.1:{port}")
+    limiter = RateLimiter(lambda: hanging.url)
     before = rate_limiter.CHECKS.labels("unavailable")._value.get()
     await limiter.take("a", [(REQUESTS, 1)])
-    asked_once = num_connections
+    asked_once = hanging.num_connections
     for _ in range(5):
         await limiter.take("a", [(REQUESTS, 1)])
     await limiter.aclose()
-    server.close()
 
-    assert num_connections == asked_once > 0
+    assert hanging.num_connections == asked_once > 0
     assert rate_limiter.CHECKS.labels("unavailable")._value.get() == before + 6
 
 
