@@ -1,7 +1,8 @@
 """Chat completions with `store: true`: kept, listed, found by metadata, changed and deleted, each by its owner alone."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -9,10 +10,14 @@ import openai
 import pytest
 
 from rag_server.api.joined_chunks import JoinedChunks
+from rag_server.config import Settings
 from rag_server.protocols import Embedder
+from tests.conftest import running_server
 from tests.live import Live, live_server
+from tests.rag_server.api.test_admission import _wait_for
 
 PATH = "/v1/chat/completions"
+StartEngine = Callable[..., AbstractContextManager[str]]
 PARTS = [{"type": "text", "text": "What is"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
@@ -94,13 +99,19 @@ def test_streamed_completion_is_kept_as_if_it_were_whole(client: httpx.Client, f
     }
 
 
-def test_stream_that_is_given_up_is_not_kept(live: Live, client: httpx.Client) -> None:
+def test_stream_that_is_given_up_is_not_kept(settings: Settings, scripted_engine: StartEngine) -> None:
     """Half an answer is none."""
-    body = {"model": "scripted", "messages": [{"role": "user", "content": "word " * 5000}], "store": True, "stream": True}
-    with client.stream("POST", PATH, json=body) as response:
-        next(response.iter_lines())
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "go on"}], "store": True, "stream": True}
+    # Slow enough that it is not over, and on its way, before the client is gone.
+    with (
+        scripted_engine(answer="word " * 1000, tokens_per_s=20) as engine,
+        running_server(settings, engine=engine) as client,
+    ):
+        with client.stream("POST", PATH, json=body) as response:
+            next(response.iter_lines())
+        _wait_for(engine, "aborted", 1)
 
-    assert ids(client) == []
+        assert ids(client) == []
 
 
 def test_list_is_paged_oldest_first(client: httpx.Client) -> None:
