@@ -1,0 +1,192 @@
+/** The conversations of this browser: which there are, those that are open, and every change of them. */
+
+import { create } from "zustand";
+import { type Conversation, ConversationDatabase, type ConversationHead } from "./database";
+import type { ConversationSettings } from "./settings";
+import { EMPTY, titleOf } from "./tree";
+
+/** While an answer streams, it is saved so often. */
+const SAVE_EVERY_MS = 1000;
+
+interface Conversations {
+  owner: string | null;
+  /** The latest first. */
+  heads: ConversationHead[];
+  /** Those that were opened since the page was loaded. */
+  open: Record<string, Conversation>;
+  /** Why nothing can be kept, if so; the page works without. */
+  problem: string | null;
+  /** The one that was deleted last, for as long as it can be brought back. */
+  deleted: Conversation | null;
+  load(owner: string): Promise<void>;
+  find(id: string): Promise<Conversation | null>;
+  create(question: string, settings: ConversationSettings): Conversation;
+  change(id: string, changed: (conversation: Conversation) => Conversation): void;
+  rename(id: string, title: string): Promise<void>;
+  delete(id: string): Promise<void>;
+  undelete(): void;
+  search(text: string): Promise<ConversationHead[]>;
+}
+
+let database: Promise<ConversationDatabase> | null = null;
+const timers = new Map<string, number>();
+
+export const conversations = create<Conversations>((set, get) => ({
+  owner: null,
+  heads: [],
+  open: {},
+  problem: null,
+  deleted: null,
+
+  load: async (owner) => {
+    if (get().owner === owner) return;
+    set({ owner, heads: [], open: {}, deleted: null });
+    const kept = await withDatabase((opened) => opened.heads(owner));
+    if (kept === null || get().owner !== owner) return;
+    // What was begun meanwhile stays.
+    set(({ heads }) => ({ heads: latestFirst([...heads, ...kept.filter(({ id }) => !isAmong(heads, id))]) }));
+  },
+
+  find: async (id) => {
+    const known = get().open[id];
+    if (known !== undefined) return known;
+    const owner = get().owner;
+    if (owner === null) return null;
+    const kept = await withDatabase((opened) => opened.get(id, owner));
+    if (kept !== null) set(({ open }) => ({ open: { ...open, [id]: afterReload(kept) } }));
+    return get().open[id] ?? null;
+  },
+
+  create: (question, settings) => {
+    const now = Date.now();
+    const head = {
+      id: newId(),
+      owner: get().owner ?? "",
+      title: titleOf(question),
+      createdAt: now,
+      updatedAt: now,
+    };
+    const conversation: Conversation = { ...head, tree: EMPTY, settings };
+    set(({ open, heads }) => ({ open: { ...open, [head.id]: conversation }, heads: [head, ...heads] }));
+    return conversation;
+  },
+
+  change: (id, changed) => {
+    const before = get().open[id];
+    if (before === undefined) return;
+    const after = { ...changed(before), updatedAt: Date.now() };
+    set(({ open }) => ({ open: { ...open, [id]: after } }));
+    saveSoon(id);
+  },
+
+  rename: async (id, title) => {
+    const named = title.trim();
+    if (named === "" || (await get().find(id)) === null) return;
+    get().change(id, (conversation) => ({ ...conversation, title: named }));
+  },
+
+  delete: async (id) => {
+    const conversation = await get().find(id);
+    window.clearTimeout(timers.get(id));
+    set(({ open, heads }) => ({
+      open: without(open, id),
+      heads: heads.filter((head) => head.id !== id),
+      deleted: conversation,
+    }));
+    await withDatabase((opened) => opened.delete(id));
+  },
+
+  undelete: () => {
+    const { deleted } = get();
+    if (deleted === null) return;
+    set(({ open }) => ({ open: { ...open, [deleted.id]: deleted }, deleted: null }));
+    saveSoon(deleted.id);
+  },
+
+  search: async (text) => {
+    const { heads, owner } = get();
+    const wanted = text.trim().toLocaleLowerCase();
+    if (wanted === "" || owner === null) return heads;
+    const found = (await withDatabase((opened) => opened.containing(wanted, owner))) ?? new Set<string>();
+    return get().heads.filter(({ id, title }) => title.toLocaleLowerCase().includes(wanted) || found.has(id));
+  },
+}));
+
+function saveSoon(id: string): void {
+  const conversation = conversations.getState().open[id];
+  if (conversation !== undefined) showHead(conversation);
+  if (timers.has(id)) return;
+  timers.set(
+    id,
+    window.setTimeout(() => {
+      timers.delete(id);
+      const latest = conversations.getState().open[id];
+      if (latest !== undefined) void withDatabase((opened) => opened.put(latest));
+    }, SAVE_EVERY_MS),
+  );
+}
+
+/** Saves what waits to be saved; the page is going away. */
+export function saveNow(): void {
+  for (const [id, timer] of timers) {
+    window.clearTimeout(timer);
+    timers.delete(id);
+    const latest = conversations.getState().open[id];
+    if (latest !== undefined) void withDatabase((opened) => opened.put(latest));
+  }
+}
+
+/** Moves the conversation to the top of the list; while it streams, only when it is not there already. */
+function showHead(conversation: Conversation): void {
+  const { heads } = conversations.getState();
+  const { id, owner, title, createdAt, updatedAt } = conversation;
+  if (heads[0]?.id === id && heads[0].title === title) return;
+  const others = heads.filter((head) => head.id !== id);
+  conversations.setState({ heads: [{ id, owner, title, createdAt, updatedAt }, ...others] });
+}
+
+/** Returns null, and notes why, where the browser keeps nothing (a private window, a full disk). */
+async function withDatabase<T>(use: (opened: ConversationDatabase) => Promise<T>): Promise<T | null> {
+  try {
+    database ??= ConversationDatabase.open();
+    return await use(await database);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    conversations.setState({ problem: `This browser does not keep conversations: ${reason}` });
+    return null;
+  }
+}
+
+/** An answer that was streaming when the page went away is broken off. */
+function afterReload(conversation: Conversation): Conversation {
+  const turns = { ...conversation.tree.turns };
+  for (const turn of Object.values(turns)) {
+    if (turn.role === "assistant" && turn.state === "streaming") {
+      turns[turn.id] = {
+        ...turn,
+        state: "interrupted",
+        error: "The page was closed before the answer ended.",
+      };
+    }
+  }
+  return { ...conversation, tree: { ...conversation.tree, turns } };
+}
+
+function latestFirst(heads: ConversationHead[]): ConversationHead[] {
+  return heads.sort((one, other) => other.updatedAt - one.updatedAt);
+}
+
+function isAmong(heads: ConversationHead[], id: string): boolean {
+  return heads.some((head) => head.id === id);
+}
+
+function without<T>(record: Record<string, T>, key: string): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).filter(([name]) => name !== key));
+}
+
+/** Returns 16 random hexadecimal digits; randomUUID is not there on pages without TLS. */
+export function newId(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
+}
