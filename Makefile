@@ -8,6 +8,13 @@ INSTALLED := .venv/.installed-$(EXTRA)
 INSTALLED_DEV := .venv/.installed-dev
 CLIENTS := .venv-clients
 INSTALLED_CLIENTS := $(CLIENTS)/.installed
+NODE := .venv/.node
+WEB := rag_server/ui/web
+INSTALLED_WEB := $(WEB)/node_modules/.installed
+PAGE := rag_server/ui/dist/index.html
+# The folders too: they change when a file is removed.
+PAGE_SOURCES = $(shell find $(WEB)/src $(WEB)/public; find $(WEB) -maxdepth 1 -type f)
+NPM := PATH="$(abspath $(BIN)):$$PATH" npm --prefix $(WEB)
 HOST ?= 127.0.0.1
 PORT ?= 8000
 export HF_HUB_OFFLINE = 1
@@ -22,13 +29,26 @@ help: ## Print this help
 .PHONY: install
 install: $(INSTALLED) ## Install what the server needs into .venv (EXTRA=cpu or gpu)
 
+.PHONY: ui
+ui: $(PAGE) ## Build the chat page, if its sources have changed
+
 .PHONY: serve
-serve: $(INSTALLED) ## Start the server with this project's docs/ as a first collection
+serve: $(INSTALLED) $(PAGE) ## Start the server with this project's docs/ as a first collection
 	$(BIN)/rag-server serve --host $(HOST) --port $(PORT) --index docs --collection docs
 
 .PHONY: test
 test: $(INSTALLED_DEV) ## Run the tests, also against a real vLLM
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+.PHONY: test-ui
+test-ui: $(INSTALLED_DEV) $(PAGE) ## Check the chat page: its types, its parts, and the whole in Chromium
+	$(NPM) run check
+	$(NPM) test
+	$(BIN)/python -m pytest tests/ui
+
+.PHONY: screenshots
+screenshots: $(INSTALLED_DEV) $(PAGE) ## Run the chat page's tests in Chromium and write docs/images/ui
+	$(BIN)/python -m pytest tests/ui --screenshots
 
 .PHONY: test-clients
 test-clients: $(INSTALLED) $(INSTALLED_CLIENTS) ## Run other people's clients against a live server, in an environment of theirs
@@ -102,8 +122,8 @@ lock: ## Resolve the dependencies again and write requirements/*.lock
 	$(PYTHON) requirements/lock.py
 
 .PHONY: clean
-clean: ## Remove the virtual environment and caches
-	rm -rf .venv $(CLIENTS) tests/clients/node/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
+clean: ## Remove what was installed and built, and caches
+	rm -rf .venv $(CLIENTS) tests/clients/node/node_modules $(WEB)/node_modules $(dir $(PAGE)) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rag-server needs Python 3.11 or newer; name one with make PYTHON=...")'
@@ -120,6 +140,19 @@ $(INSTALLED): requirements/$(EXTRA).lock pyproject.toml | .venv/.made
 
 $(INSTALLED_DEV): requirements/dev.lock $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/dev.lock
+	touch $@
+
+# The same Node everywhere, whatever the machine has.
+$(NODE): requirements/ui.lock | .venv/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/ui.lock
+	touch $@
+
+$(INSTALLED_WEB): $(WEB)/package-lock.json $(NODE)
+	$(NPM) ci --silent --no-audit --no-fund --ignore-scripts
+	touch $@
+
+$(PAGE): $(INSTALLED_WEB) $(PAGE_SOURCES)
+	$(NPM) run build
 	touch $@
 
 # The clients pin other versions than the server; Node comes from PyPI too.

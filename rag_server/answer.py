@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from rag_server.config import RerankKind
 from rag_server.protocols import Json
-from rag_server.types import Citation, Passage, RankingReport
+from rag_server.types import Citation, Claim, Passage, RankingReport
 
 # Returns the address of a passage on this server.
 PassageUrl = Callable[[int], str]
@@ -46,6 +46,11 @@ def citation_object(citation: Citation) -> Json:
         "end": citation.end,
         "verified": citation.verified,
     }
+
+
+def claim_object(claim: Claim) -> Json:
+    """Return a sentence of an answer as clients see it."""
+    return asdict(claim)
 
 
 def annotations(citations: Sequence[Citation], passages: Sequence[Passage], url: PassageUrl) -> list[Json]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rag_server.types import Citation, Passage
+from rag_server.types import Citation, Claim, Passage
 from rag_server.untrusted_text import visible
 
 Span = tuple[int, int]
@@ -26,6 +26,14 @@ MIN_CLAIM_WORDS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Grounding:
+    """What an answer rests on, in the order of the answer: its citations, and its sentences that claim something."""
+
+    citations: tuple[Citation, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Quote:
     """A stretch of a passage, offsets in characters of the passage's text."""
 
@@ -35,12 +43,13 @@ class _Quote:
     words: frozenset[str]
 
 
-def cite(answer: str, passages: Sequence[Passage], *, sentences: SegmentSentences) -> list[Citation]:
-    """Return the citations of an answer in the order of the answer.
+def ground(answer: str, passages: Sequence[Passage], *, sentences: SegmentSentences) -> Grounding:
+    """Return the citations of an answer, and which of its sentences they support.
 
-    A sentence with marks gets one citation per mark; marks of numbers that were not in the prompt are ignored. A sentence
-    without a mark gets one citation if some passage supports it. A quote supports a sentence when it holds at least half of
-    the sentence's words, weighted by their rarity among the passages, and every number in it.
+    A sentence claims something if it has three words, or one and a mark of a passage. A sentence with marks gets one citation
+    per mark; marks of numbers that were not in the prompt are ignored. A sentence without a mark gets one citation if some
+    passage supports it. A quote supports a sentence when it holds at least half of the sentence's words, weighted by their
+    rarity among the passages, and every number in it.
 
     Args:
         answer: What the engine wrote.
@@ -49,18 +58,25 @@ def cite(answer: str, passages: Sequence[Passage], *, sentences: SegmentSentence
     """
     quotes = [list(_quotes(passage, sentences)) for passage in passages]
     weights = _rarity([quote.words for of_passage in quotes for quote in of_passage])
-    citations = []
-    for start, end in _claims(answer, sentences):
+    citations: list[Citation] = []
+    claims: list[Claim] = []
+    for start, end in _sentences(answer, sentences):
         words = _words(MARK.sub(" ", answer[start:end]))
         marks = [(mark, number) for mark in MARK.finditer(answer, start, end) for number in _numbers(mark, len(passages))]
+        if not marks and len(set(words)) < MIN_CLAIM_WORDS:
+            continue
+        span = _trimmed(answer, start, end)
+        cited = []
         for mark, number in marks:
             best = _best(words, quotes[number - 1], weights)
-            citations.append(_citation(passages[number - 1], best, number, mark.span()))
-        if not marks and len(set(words)) >= MIN_CLAIM_WORDS:
+            cited.append(_citation(passages[number - 1], best, number, mark.span()))
+        if not marks:
             best = _best(words, [quote for of_passage in quotes for quote in of_passage], weights)
-            if best is not None:
-                citations.append(_citation(best.passage, best, None, _trimmed(answer, start, end)))
-    return citations
+            cited += [] if best is None else [_citation(best.passage, best, None, span)]
+        citations += cited
+        if words:
+            claims.append(Claim(*span, verified=any(citation.verified for citation in cited)))
+    return Grounding(tuple(citations), tuple(claims))
 
 
 def _citation(passage: Passage, quote: _Quote | None, number: int | None, answer_span: Span) -> Citation:
@@ -76,17 +92,17 @@ def _citation(passage: Passage, quote: _Quote | None, number: int | None, answer
     )
 
 
-def _claims(answer: str, sentences: SegmentSentences) -> list[Span]:
+def _sentences(answer: str, sentences: SegmentSentences) -> list[Span]:
     """Return the answer's sentences; marks that follow a full stop belong to the sentence before them."""
-    claims: list[Span] = []
+    spans: list[Span] = []
     for start, end in sentences(answer):
-        leading = LEADING_MARKS.match(answer, start, end) if claims else None
+        leading = LEADING_MARKS.match(answer, start, end) if spans else None
         cut = leading.end() if leading else start
         if leading:
-            claims[-1] = (claims[-1][0], cut)
+            spans[-1] = (spans[-1][0], cut)
         if cut < end:
-            claims.append((cut, end))
-    return claims
+            spans.append((cut, end))
+    return spans
 
 
 def _numbers(mark: re.Match[str], num_passages: int) -> list[int]:

@@ -20,6 +20,8 @@ GpuMode = Literal["replicated", "sharded"]
 SegmenterKind = Literal["sentencex", "sat"]
 RetrieveKind = Literal["dense", "lexical", "hybrid"]
 RerankKind = Literal["none", "cross_encoder", "full_ranking", "sliding_window", "listwise_scorer"]
+# Those that compute a score per passage; the other rerankers know an order only.
+SCORING: frozenset[RerankKind] = frozenset({"cross_encoder", "listwise_scorer"})
 ListwiseFormatKind = Literal["paper", "compact"]
 DecodingKind = Literal["permutation", "structured", "free"]
 ReorderKind = Literal["none", "sides", "reverse"]

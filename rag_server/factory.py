@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rag_server import __version__
 from rag_server.answer_cache import AnswerCache
-from rag_server.config import ReorderKind, RerankKind, RetrieveKind, Settings
+from rag_server.config import SCORING, ReorderKind, RerankKind, RetrieveKind, Settings
 from rag_server.errors import EngineUnavailableError, StoreError
 from rag_server.pipeline import RagOptions, RagPipeline
 from rag_server.protocols import (
@@ -214,7 +214,8 @@ def build_retriever(kind: RetrieveKind, query_vectors: QueryVectors, indexes: In
         return LexicalRetriever(indexes, selection)
     from retrievers.hybrid import HybridRetriever
 
-    return HybridRetriever([build_retriever(part, query_vectors, indexes, selection) for part in ("dense", "lexical")])
+    parts: tuple[RetrieveKind, ...] = ("dense", "lexical")
+    return HybridRetriever({part: build_retriever(part, query_vectors, indexes, selection) for part in parts})
 
 
 def build_scorer_child(settings: Settings) -> "VllmProcess | None":
@@ -238,6 +239,13 @@ def build_scorer(settings: Settings, child: "VllmProcess | None") -> "ScoringHtt
     # The child serves it under its folder's name.
     model = rerank.model if child is None else Path(rerank.model).expanduser().resolve().name
     return ScoringHttpEngine(_base_url(rerank.base_url, child), model=model, timeout_s=settings.engine.timeout_s)
+
+
+def reranker_kinds(settings: Settings) -> list[RerankKind]:
+    """Return which rerankers requests may name, before any of them is loaded."""
+    rerank = settings.rerank
+    loaded = [kind for kind in SCORING if kind == rerank.kind and rerank.model is not None]
+    return ["none", "full_ranking", "sliding_window", *loaded]
 
 
 def build_rerankers(settings: Settings, engine: Engine, scorer: ListwiseScorer | None = None) -> dict[RerankKind, Reranker]:

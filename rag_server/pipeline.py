@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from rag_server.answer_cache import AnswerCache, AnswerKey
-from rag_server.citations import SegmentSentences, cite
+from rag_server.citations import Grounding, SegmentSentences, ground
 from rag_server.cited_answer import PreparedAnswer, SearchedQuery, cited_chunks, cited_completion, recalled, to_remember
 from rag_server.config import ReorderKind, RerankKind, RetrieveKind
 from rag_server.conversation import question_place
@@ -18,7 +18,8 @@ from rag_server.prompt import Place, Prompt, build_prompt, question_of
 from rag_server.protocols import Engine, Json, PassageStore, Reranker, Retriever
 from rag_server.rag_request import RagOptions, RagRequest
 from rag_server.rewriting import QueryRewriter, Rewritten, has_turns
-from rag_server.types import Citation, Hit, Passage, Query, Ranking
+from rag_server.search_trace import trace_object
+from rag_server.types import Hit, Passage, Query, Ranking, Search
 
 # What whoever asks needs, in one place.
 __all__ = ["PreparedAnswer", "RagOptions", "RagPipeline", "RagRequest"]
@@ -61,18 +62,22 @@ class RagPipeline:
         Raises:
             InvalidRequestError: The reranker of that kind is not set up.
         """
+        return _best(await self._search(query, options, timer, num_texts=limit), limit)
+
+    async def _search(self, query: Query, options: RagOptions, timer: StageTimer, *, num_texts: int | None) -> Search:
+        """Return what is found, with the text of what a reranker reads, or else of the first `num_texts` (None: of all)."""
         reranker = self.reranker(options.rerank)
         with timer.stage("retrieve", kind=options.retrieve, num_candidates=options.num_candidates) as span:
             hits = await self._retrievers[options.retrieve].retrieve(query, options.num_candidates)
             # Only a reranker has a use for the text of the others.
             candidates = await asyncio.to_thread(
-                self._passages.passages, hits[:limit] if options.rerank == "none" else hits, query.access
+                self._passages.passages, hits[:num_texts] if options.rerank == "none" else hits, query.access
             )
             span.set(num_hits=len(hits))
         with timer.stage("rerank", kind=options.rerank, num_candidates=len(candidates)):
             ranking = await reranker.rerank(query.text, candidates)
         count_ranking(options.rerank, ranking.report)
-        return replace(ranking, passages=ranking.passages[:limit])
+        return Search(tuple(hits), ranking)
 
     @property
     def reranker_kinds(self) -> list[RerankKind]:
@@ -109,7 +114,9 @@ class RagPipeline:
         searched = await self._searchable(request, question, timer)
         query = Query(searched.searched, request.vector_stores, request.access, request.filter)
         # Of a question in the middle of a conversation, a reranker that sees nothing else understands no more than a search.
-        ranking = await self.find_passages(query, request.options, timer, limit=request.options.num_passages)
+        num_passages = request.options.num_passages
+        search = await self._search(query, request.options, timer, num_texts=None if request.trace else num_passages)
+        ranking = _best(search, num_passages)
         if request.options.select is not None:
             ranking = request.options.select(ranking)
         with timer.stage("prompt"):
@@ -117,15 +124,16 @@ class RagPipeline:
             prompt = await self._build_prompt(request, model, ranking.passages)
         PASSAGES_DROPPED.inc(prompt.num_dropped)
         engine_body = {**request.body, "model": model, "messages": prompt.messages}
-        return PreparedAnswer(request, searched, ranking, prompt, engine_body, timer, key)
+        trace = _trace(request, search, ranking, prompt) if request.trace else None
+        return PreparedAnswer(request, searched, ranking, prompt, engine_body, timer, key, trace=trace)
 
     async def complete(self, prepared: PreparedAnswer) -> Json:
         """Return the engine's completion with annotations and the `rag` object added."""
-        return await cited_completion(prepared, await self._completion(prepared), partial(self._cite, prepared))
+        return await cited_completion(prepared, await self._completion(prepared), partial(self._ground, prepared))
 
     async def stream(self, prepared: PreparedAnswer) -> AsyncGenerator[Json, None]:
         """Yield the engine's chunks: the first carries the passages, the last the citations."""
-        async with aclosing(cited_chunks(prepared, self._chunks(prepared), partial(self._cite, prepared))) as chunks:
+        async with aclosing(cited_chunks(prepared, self._chunks(prepared), partial(self._ground, prepared))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -179,16 +187,16 @@ class RagPipeline:
                     yield chunk
         await self._remember(prepared, said)
 
-    async def _cite(self, prepared: PreparedAnswer, contents: Mapping[int, str]) -> dict[int, list[Citation]]:
-        """Return the citations of each choice."""
+    async def _ground(self, prepared: PreparedAnswer, contents: Mapping[int, str]) -> dict[int, Grounding]:
+        """Return what each choice rests on."""
         with prepared.timer.stage("cite"):
-            citations = {
-                index: await asyncio.to_thread(cite, text, prepared.prompt.passages, sentences=self._sentences)
+            groundings = {
+                index: await asyncio.to_thread(ground, text, prepared.prompt.passages, sentences=self._sentences)
                 for index, text in contents.items()
             }
-        for citation in (citation for of_choice in citations.values() for citation in of_choice):
+        for citation in (citation for grounding in groundings.values() for citation in grounding.citations):
             CITATIONS.labels(str(citation.verified).lower()).inc()
-        return citations
+        return groundings
 
     async def _answer_key(self, request: RagRequest, timer: StageTimer) -> AnswerKey | None:
         """Return under what the answer is remembered, None if it is not to be."""
@@ -220,3 +228,11 @@ class RagPipeline:
         was_degraded = prepared.query.fallback is not None or prepared.ranking.report.fallback is not None
         if self._answers is not None and prepared.key is not None and said.content is not None and not was_degraded:
             await self._answers.keep(prepared.key, to_remember(prepared, said.content, said.usage))
+
+
+def _best(search: Search, limit: int) -> Ranking:
+    return replace(search.ranking, passages=search.ranking.passages[:limit])
+
+
+def _trace(request: RagRequest, search: Search, ranking: Ranking, prompt: Prompt) -> Json:
+    return trace_object(search, best=ranking.passages, placed=prompt.passages, options=request.options, url=request.passage_url)

@@ -33,7 +33,7 @@ class RagRequest:
     """A chat request to be answered from vector stores.
 
     `body` goes to the engine with only its model and messages replaced; `model_name` is what the client asked for and is
-    named in the answer; `engine_model` None means the engine's default.
+    named in the answer; `engine_model` None means the engine's default. With `trace` the answer tells how each candidate fared.
     """
 
     body: Json
@@ -44,3 +44,4 @@ class RagRequest:
     passage_url: PassageUrl
     access: Access
     filter: Filter | None = None
+    trace: bool = False

@@ -127,7 +127,7 @@ class Services:
         if secrets.compare_digest(secret.encode(), self.local_secret.encode()):
             return Caller()
         key = await asyncio.get_running_loop().run_in_executor(self._key_reads, self.store.keys.find, secret)
-        return None if key is None else Caller(key.access, key.id, key.scopes, key.limits)
+        return None if key is None else Caller(key.access, key.id, key.scopes, key.limits, key.name)
 
     async def needs_key(self) -> bool:
         """Return whether nobody is let in without a key: as the settings say, or once there is one.

@@ -271,13 +271,14 @@ class ApiKey:
 class Caller:
     """Who sent a request. `key_id` None is the person at the machine, or anybody where no key is required.
 
-    `scopes` and `limits` are those of the key; None is all scopes.
+    `scopes` and `limits` are those of the key, `key_name` its name; None is all scopes.
     """
 
     access: Access = field(default_factory=Access)
     key_id: str | None = None
     scopes: frozenset[Scope] | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    key_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,7 @@ class Page:
 
     limit: int = 20
     order: Literal["asc", "desc"] = "desc"
-    after: str | None = None
+    after: str | int | None = None
     before: str | None = None
 
 
@@ -355,11 +356,24 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundAt:
+    """Where a chunk stands in the ranking of the retriever of that name; `rank` counts from 1, best first."""
+
+    retriever: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that a retriever found; the score's meaning is the retriever's own, higher is better."""
+    """A chunk that a retriever found; the score's meaning is the retriever's own, higher is better.
+
+    `found` says where it stood in the rankings that were fused into this one, and is empty where none were.
+    """
 
     chunk_id: int
     score: float
+    found: tuple[FoundAt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +392,31 @@ class Passage:
     rank: int
     attributes: Attributes = field(default_factory=dict)
     place: Place = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPassage:
+    """A passage by its address: in which vector store it is, and how many characters the text of its document has."""
+
+    passage: Passage
+    vector_store_id: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a document's text, `document.text[start:end]` of a text of `characters`.
+
+    `sections` are those that start in it, and before them the one of each kind that it starts in.
+    """
+
+    document_id: str
+    title: str
+    characters: int
+    start: int
+    end: int
+    text: str
+    sections: tuple[Section, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +457,23 @@ class Ranking:
 
     passages: tuple[Passage, ...]
     report: RankingReport = field(default_factory=RankingReport)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search found: its hits, best first, and of those whose text was read the order after reranking."""
+
+    hits: tuple[Hit, ...]
+    ranking: Ranking
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of an answer that claims something, and whether some passage that it rests on supports it."""
+
+    answer_start: int
+    answer_end: int
+    verified: bool
 
 
 @dataclass(frozen=True, slots=True)

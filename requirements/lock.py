@@ -1,7 +1,8 @@
 """Write the lock files: resolve pyproject.toml with pip and pin every distribution that is to be installed.
 
-`python requirements/lock.py` writes cpu.lock (the default), dev.lock (what tests and linters add to it) and gpu.lock, and for
-tests/clients clients.lock and clients-openai-2.lock (what is laid over it, for clients of the openai package's major before).
+`python requirements/lock.py` writes cpu.lock (the default), dev.lock (what tests and linters add to it) and gpu.lock, ui.lock
+(Node, which builds the chat page), and for tests/clients clients.lock and clients-openai-2.lock (what is laid over it, for
+clients of the openai package's major before).
 The files are installed with `pip install --no-deps`, so nothing that is not listed here can come in.
 """
 
@@ -63,9 +64,14 @@ def write_lock(name: str, pins: dict[str, str], extra_lines: list[str], left_out
     return lines
 
 
-def write_clients_locks() -> None:
-    """Resolve and write the lock files of tests/clients."""
-    clients = resolve(group_requirements("clients"), [])
+def write_ui_lock() -> list[str]:
+    """Resolve and write the lock file of what builds the page; return its pins as constraint lines."""
+    return write_lock("ui.lock", resolve(group_requirements("ui"), []), [], {})
+
+
+def write_clients_locks(node: list[str]) -> None:
+    """Resolve and write the lock files of tests/clients, with the Node of those constraint lines."""
+    clients = resolve(group_requirements("clients"), node)
     lines = write_lock("clients.lock", clients, [], {})
     before = resolve(group_requirements("clients-openai-2"), [line for line in lines if not line.startswith("openai")])
     laid_over = {package: version for package, version in before.items() if clients.get(package) != version}
@@ -79,7 +85,7 @@ def main() -> None:
     dev = resolve(project_requirements("cpu", "dev"), cpu_lines)
     only_dev = {package: version for package, version in dev.items() if package not in cpu}
     write_lock("dev.lock", only_dev, [], {})
-    write_clients_locks()
+    write_clients_locks(write_ui_lock())
     gpu = resolve(project_requirements("gpu"), [])
     if not any(package.startswith("nvidia-") for package in gpu):
         sys.exit("gpu.lock not written: pip took a CPU build of torch, which asks for no CUDA; resolve where it finds none")

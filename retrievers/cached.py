@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from rag_server.observability import CACHE_LOOKUPS
 from rag_server.protocols import Cache, ChunkLog, Json, Retriever
-from rag_server.types import Hit, Query
+from rag_server.types import FoundAt, Hit, Query
 
 KEEP_S = 3600
+# Of what is kept; a value of another layout is never looked up.
+LAYOUT = 2
 # The largest number that the store's column of ids holds.
 MAX_CHUNK_ID = 2**63 - 1
 
@@ -28,7 +30,7 @@ class CachedRetriever:
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         """Return what `inner` finds, or found."""
         scope = await asyncio.to_thread(search_scope, self._log, query)
-        key = self._key("hits", retriever=self._name, query=query.text, k=k, **scope)
+        key = self._key("hits", layout=LAYOUT, retriever=self._name, query=query.text, k=k, **scope)
         remembered = await self._cache.get(key)
         if remembered is not None:
             known = _unpacked(remembered, k)
@@ -36,7 +38,7 @@ class CachedRetriever:
                 return known
             CACHE_LOOKUPS.labels("hits", "garbled").inc()
         hits = await self._inner.retrieve(query, k)
-        await self._cache.set(key, json.dumps([[hit.chunk_id, hit.score] for hit in hits]).encode(), KEEP_S)
+        await self._cache.set(key, json.dumps([_packed(hit) for hit in hits]).encode(), KEEP_S)
         return hits
 
 
@@ -54,15 +56,23 @@ def search_scope(log: ChunkLog, query: Query) -> Json:
     }
 
 
+def _packed(hit: Hit) -> list[object]:
+    return [hit.chunk_id, hit.score, [[at.retriever, at.rank, at.score] for at in hit.found]]
+
+
 def _unpacked(value: bytes, k: int) -> list[Hit] | None:
     """Return the hits, None if the bytes are no list of up to `k` of them."""
     try:
         listed = json.loads(value)
-        hits = [Hit(chunk_id, float(score)) for chunk_id, score in listed]
+        hits = [
+            Hit(chunk_id, float(score), tuple(FoundAt(name, rank, float(at)) for name, rank, at in found))
+            for chunk_id, score, found in listed
+        ]
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     return hits if isinstance(listed, list) and len(hits) <= k and all(map(_is_possible, hits)) else None
 
 
 def _is_possible(hit: Hit) -> bool:
-    return type(hit.chunk_id) is int and 0 < hit.chunk_id <= MAX_CHUNK_ID and math.isfinite(hit.score)
+    is_named = all(type(at.retriever) is str and type(at.rank) is int and math.isfinite(at.score) for at in hit.found)
+    return is_named and type(hit.chunk_id) is int and 0 < hit.chunk_id <= MAX_CHUNK_ID and math.isfinite(hit.score)

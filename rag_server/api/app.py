@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +16,7 @@ from rag_server.api.errors import ErrorResponses, install_error_handlers
 from rag_server.api.guard import Guard
 from rag_server.api.mcp import McpEndpoint
 from rag_server.api.observing import Observed
+from rag_server.api.page import UI_FOLDER, PassageLinks, page_routes
 from rag_server.api.queues import build_queues
 from rag_server.api.rate_limits import RateLimits
 from rag_server.api.request_ids import RequestIds
@@ -35,6 +34,7 @@ from rag_server.api.routes import (
     passages,
     rerank,
     responses,
+    server,
     stored_completions,
     uploads,
     vector_store_files,
@@ -42,20 +42,24 @@ from rag_server.api.routes import (
 )
 from rag_server.services import Services
 
-UI_FOLDER = Path(__file__).parent.parent / "ui"
-# The page loads its own script and style and nothing else, from anywhere.
+# The page loads what this server has and nothing from anywhere else, and nobody else loads anything of this server.
 SECURITY_HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; "
+        "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 
 _SECURITY = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 ROUTE_GROUPS = (
     health,
+    server,
     models,
     chat,
     stored_completions,
@@ -77,8 +81,10 @@ ROUTE_GROUPS = (
 Background = Callable[[Services], Awaitable[None]]
 
 
-def create_app(services: Services, *, with_engine: bool = True, background: Background | None = None) -> FastAPI:
-    """Return the application; its lifespan starts and ends the services."""
+def create_app(
+    services: Services, *, with_engine: bool = True, background: Background | None = None, ui_folder: Path = UI_FOLDER
+) -> FastAPI:
+    """Return the application; its lifespan starts and ends the services. The built page is in `ui_folder`."""
     mcp = McpEndpoint(services)
     background_runs = BackgroundRuns(services)
 
@@ -94,6 +100,7 @@ def create_app(services: Services, *, with_engine: bool = True, background: Back
         Middleware(RequestIds),
         Middleware(Observed, services=services),
         Middleware(_Secure),
+        Middleware(PassageLinks),
         Middleware(ErrorResponses),
         Middleware(Gate, services=services, queues=queues),
         Middleware(Guard, services=services),
@@ -118,13 +125,8 @@ def create_app(services: Services, *, with_engine: bool = True, background: Back
     for module in ROUTE_GROUPS:
         app.include_router(module.router)
     app.router.routes.append(mcp.route)
-    app.mount("/ui", StaticFiles(directory=UI_FOLDER), name="ui")
-    app.add_api_route("/", _page, include_in_schema=False)
+    app.router.routes.extend(page_routes(ui_folder))
     return app
-
-
-async def _page() -> FileResponse:
-    return FileResponse(UI_FOLDER / "index.html")
 
 
 class _Secure:

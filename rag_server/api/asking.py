@@ -40,6 +40,7 @@ def rag_request(
     services: Services,
     access: Access,
     passage_url: PassageUrl,
+    trace: bool = False,
 ) -> RagRequest:
     """Return the request to the pipeline.
 
@@ -58,6 +59,7 @@ def rag_request(
         passage_url=passage_url,
         access=access,
         filter=None if rag is None or rag.filters is None else parse_filter(rag.filters),
+        trace=trace,
     )
 
 

@@ -24,6 +24,8 @@ ASKING = re.compile(
 )
 # Who asks has to find the models, and gets the addresses of passages as citations.
 READ_BY_ASKERS = re.compile(r"/v1/(models|passages)(/.*)?")
+# Every key may ask what it may.
+OPEN_TO_ALL_KEYS = re.compile(r"/v1/rag/?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 READING = ("GET", "HEAD", "OPTIONS")
 
@@ -80,6 +82,8 @@ def sufficient_scopes(method: str, path: str) -> frozenset[types.Scope]:
     """Return the scopes of which a key needs one for that request."""
     if ASKING.fullmatch(path):
         return frozenset({"ask"})
+    if method in READING and OPEN_TO_ALL_KEYS.fullmatch(path):
+        return frozenset({"ask", "read", "write"})
     if method not in READING:
         return frozenset({"write"})
     return frozenset({"ask", "read"}) if READ_BY_ASKERS.fullmatch(path) else frozenset({"read"})

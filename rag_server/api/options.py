@@ -10,4 +10,6 @@ def options_with(defaults: RagOptions, body: RagBody | None) -> RagOptions:
     """Return the defaults with what the body sets instead."""
     if body is None:
         return defaults
-    return replace(defaults, **body.model_dump(exclude={"vector_store_ids", "filters", "source_events"}, exclude_none=True))
+    return replace(
+        defaults, **body.model_dump(exclude={"vector_store_ids", "filters", "source_events", "trace"}, exclude_none=True)
+    )

@@ -110,9 +110,13 @@ class EngineBody(BaseModel):
 
 
 class ChatRagBody(RagBody):
-    """The `rag` object of a chat completion; `source_events` adds Open WebUI's events to a stream."""
+    """The `rag` object of a chat completion.
+
+    `source_events` adds Open WebUI's events to a stream, `trace` what became of each candidate of the search.
+    """
 
     source_events: bool = False
+    trace: bool = False
 
 
 class ChatBody(EngineBody):

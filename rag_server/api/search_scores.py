@@ -3,14 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from rag_server.config import RerankKind, RetrieveKind
+from rag_server.config import SCORING, RerankKind, RetrieveKind
 from rag_server.types import Passage, Ranking
 from retrievers.hybrid import RANK_CONSTANT
 
 # What a passage gets that is the first of both rankings.
 BEST_FUSED = 2 / (RANK_CONSTANT + 1)
-# Those that compute a score per passage; the other rerankers know an order only.
-SCORING: frozenset[RerankKind] = frozenset({"cross_encoder", "listwise_scorer"})
 
 
 def shown_scores(ranking: Ranking, *, retrieve: RetrieveKind, rerank: RerankKind) -> tuple[list[float], str]:

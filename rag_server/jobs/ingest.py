@@ -9,7 +9,7 @@ import numpy as np
 
 from rag_server.config import ChunkingSettings
 from rag_server.errors import CancelledByUserError, DocumentError, UnsupportedFormatError
-from rag_server.jobs.fingerprints import content_hash_of, file_fingerprint
+from rag_server.fingerprints import content_hash_of, file_fingerprint
 from rag_server.jobs.passage_text import passage_text
 from rag_server.jobs.prefetch import prefetched
 from rag_server.observability import CHUNKS_INDEXED

@@ -13,6 +13,8 @@ from rag_server.store.attributes import insert_attributes
 from rag_server.store.database import Database
 from rag_server.store.log import unpack_vector
 from rag_server.store.seals import seal_of
+from rag_server.store.section_schema import document_sections
+from rag_server.store.sections import insert_sections
 from rag_server.types import Chunk, EmbeddedDocument, StoredChunk, StoredFile, VectorStore
 
 # A process that has not been heard of for so long is taken for dead, and another one goes on with its file.
@@ -143,7 +145,8 @@ def delete_documents(connection: Connection, vector_store_id: str, keys: "Select
     doomed = select(chunks.c.id).where(chunks.c.document_key.in_(keys))
     logged = select(literal(vector_store_id), chunks.c.id).where(chunks.c.document_key.in_(keys))
     connection.execute(insert(schema.deletions).from_select(["vector_store_id", "chunk_id"], logged))
-    connection.execute(delete(attributes).where(attributes.c.document_key.in_(keys)))
+    for table in (attributes, document_sections):
+        connection.execute(delete(table).where(table.c.document_key.in_(keys)))
     connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(doomed)))
     connection.execute(delete(chunks).where(chunks.c.document_key.in_(keys)))
     connection.execute(delete(documents).where(documents.c.id.in_(keys)))
@@ -210,6 +213,7 @@ def _insert_document(
     }
     sealed = {**values, "content_hash": embedded.content_hash, "checksum": seal_of(schema.documents, values)}
     key = connection.execute(insert(schema.documents).values(sealed).returning(schema.documents.c.id)).scalar_one()
+    insert_sections(connection, key, document.sections)
     chunk_ids = _insert_chunks(connection, vector_store, key, document.text, embedded.chunks)
     if chunk_ids:
         connection.execute(insert(schema.vectors), pack_vectors(vector_store.embedding_id, chunk_ids, embedded.vectors))

@@ -1,4 +1,4 @@
-"""Brings a database of the version before to this layout, in the transaction that opens it, and keeps everything in it."""
+"""Brings a database of a version before to this layout, in the transaction that opens it, and keeps everything in it."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from rag_server.errors import StoreDamagedError
 from rag_server.store import schema
 from rag_server.store.seals import seal, seal_of
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # What the checksums of version 2 cover where it is not the same today.
 SEALED_BEFORE: Mapping[Table, tuple[str, ...]] = {
     schema.vector_stores: ("id", "tenant", "name", "created_at", "embedding_id"),
@@ -19,19 +19,20 @@ SEALED_BEFORE: Mapping[Table, tuple[str, ...]] = {
 
 
 def migrate(connection: Connection, version: int | None) -> bool:
-    """Return whether the database was of version 2 and is of this one now.
+    """Return whether the database was of version 2 or 3 and is of this one now.
 
     Raises:
         StoreDamagedError: A row is not what was stored; its checksum is not written anew over it.
     """
-    if version != 2:
+    if version not in (2, 3):
         return False
     _add_what_is_missing(connection, schema.metadata)
-    for table, columns in SEALED_BEFORE.items():
-        _check(connection, table, columns)
-    _fill(connection)
-    for table in SEALED_BEFORE:
-        seal(connection, table)
+    if version == 2:
+        for table, columns in SEALED_BEFORE.items():
+            _check(connection, table, columns)
+        _fill(connection)
+        for table in SEALED_BEFORE:
+            seal(connection, table)
     connection.execute(update(schema.facts).where(schema.facts.c.name == "schema").values(value=SCHEMA_VERSION))
     return True
 

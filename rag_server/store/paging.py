@@ -14,7 +14,7 @@ def page_of(
     query: Select[Any],
     page: Page,
     *,
-    id_: ColumnElement[str],
+    id_: ColumnElement[Any],
     position: Sequence[ColumnElement[Any]],
     where: Sequence[ColumnElement[bool]] = (),
 ) -> tuple[list[Row[Any]], bool]:
@@ -46,8 +46,8 @@ def page_of(
 def _position(
     connection: Connection,
     query: Select[Any],
-    object_id: str,
-    id_: ColumnElement[str],
+    object_id: str | int,
+    id_: ColumnElement[Any],
     position: Sequence[ColumnElement[Any]],
     param: str,
 ) -> tuple[Any, ...]:

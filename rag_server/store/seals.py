@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Table, select, upd
 from rag_server.store import schema
 from rag_server.store.chat_schema import chat_completions
 from rag_server.store.dialogue_schema import conversation_items, conversations, response_items, responses
+from rag_server.store.section_schema import document_sections
 
 # What each table's column `checksum` covers; states that change all the time are left out.
 SEALED: Mapping[Table, tuple[str, ...]] = {
@@ -68,6 +69,7 @@ SEALED: Mapping[Table, tuple[str, ...]] = {
     response_items: ("response_id", "is_output", "id", "item"),
     conversations: ("id", "tenant", "owner", "created_at", "metadata"),
     conversation_items: ("conversation_id", "id", "item"),
+    document_sections: ("document_key", "sections"),
     schema.documents: ("vector_store_id", "file_key", "document_id", "title", "text", "attributes"),
     schema.keys: (
         "id",

@@ -479,9 +479,10 @@ def test_text_of_every_script_is_kept(store: Store, docs: VectorStore, file: Sto
     text = "Ünïcödé 𝔘𝔫𝔦 عربي 日本語 e\u0301 👩‍👩‍👧. "
     store.documents.put(docs, file, [embedded("d", text, "Next.")], bytes_read=1)
 
-    passage, document = store.passages.passage(2, ME)
-    assert document.text[passage.start : passage.end] == passage.text == "Next."
-    assert document.text.startswith(text)
+    passage, whole = store.passages.passage(2, ME).passage, store.passages.stretch(2, ME).text
+    assert whole[passage.start : passage.end] == passage.text == "Next."
+    assert whole.startswith(text)
+    assert store.passages.passage(2, ME).characters == len(whole) == len(text) + 5
 
 
 def test_what_breaks_off_leaves_no_half(store: Store, docs: VectorStore, file: StoredFile) -> None:

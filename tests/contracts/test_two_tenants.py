@@ -149,6 +149,7 @@ def references(asking: Tenant, named: Tenant) -> list[tuple[str, str, dict[str, 
         ("GET", f"/v1/vector_stores?after={store}", {}),
         ("GET", f"/v1/vector_stores?before={store}", {}),
         ("GET", f"/v1/vector_stores/{own}/files?after={file}", {}),
+        ("GET", f"/v1/vector_stores/{own}/files/{asking.id('file_id')}/passages?after={named.id('passage_id')}", {}),
         ("GET", f"/v1/chat/completions?after={named.id('completion_id')}", {}),
         ("POST", f"/v1/uploads/{asking.id('upload_id')}/complete", {"part_ids": named.parts}),
     ]

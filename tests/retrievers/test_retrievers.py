@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rag_server.cache.keys import cache_key
-from rag_server.types import Access, Comparison, Cursor, Hit, Query, VectorStore
-from retrievers.cached import CachedRetriever
+from rag_server.types import Access, Comparison, Cursor, FoundAt, Hit, Query, VectorStore
+from retrievers.cached import CachedRetriever, search_scope
 from retrievers.dense import DenseRetriever
 from retrievers.hybrid import HybridRetriever, reciprocal_rank_fusion
 from retrievers.query_vectors import CachedQueryVectors
@@ -54,7 +54,9 @@ class Log:
 
 def test_fused_score_is_the_sum_of_reciprocal_ranks() -> None:
     """Each ranking adds 1 / (60 + rank)."""
-    fused = reciprocal_rank_fusion([[Hit(1, 0.9), Hit(2, 0.8), Hit(3, 0.7)], [Hit(3, 12.0), Hit(1, 11.0)]])
+    rankings = {"dense": [Hit(1, 0.9), Hit(2, 0.8), Hit(3, 0.7)], "lexical": [Hit(3, 12.0), Hit(1, 11.0)]}
+
+    fused = reciprocal_rank_fusion(rankings)
 
     assert [(hit.chunk_id, hit.score) for hit in fused] == [
         (1, pytest.approx(1 / 61 + 1 / 62)),
@@ -63,9 +65,21 @@ def test_fused_score_is_the_sum_of_reciprocal_ranks() -> None:
     ]
 
 
+def test_fused_hit_says_where_it_was_found() -> None:
+    """Each ranking that holds a chunk is named, with the rank and the score that the chunk has there."""
+    one, two, three = sorted(
+        reciprocal_rank_fusion({"dense": [Hit(1, 0.9), Hit(2, 0.8)], "lexical": [Hit(3, 12.0), Hit(1, 11.0)]}),
+        key=lambda hit: hit.chunk_id,
+    )
+
+    assert one.found == (FoundAt("dense", 1, 0.9), FoundAt("lexical", 2, 11.0))
+    assert two.found == (FoundAt("dense", 2, 0.8),)
+    assert three.found == (FoundAt("lexical", 1, 12.0),)
+
+
 async def test_hybrid_asks_every_retriever_and_cuts_after_fusion() -> None:
     """A chunk that both find goes before chunks that one finds first."""
-    hybrid = HybridRetriever([Fixed([1, 5]), Fixed([2, 5])])
+    hybrid = HybridRetriever({"dense": Fixed([1, 5]), "lexical": Fixed([2, 5])})
 
     assert [hit.chunk_id for hit in await hybrid.retrieve(Query("q", (STORE,)), 2)] == [5, 1]
 
@@ -132,6 +146,21 @@ async def test_what_was_found_is_remembered_until_something_changes() -> None:
     assert inner.calls == 6
 
 
+async def test_what_is_remembered_says_where_it_was_found() -> None:
+    """Hits come out of the cache as they went in; what an earlier layout left there is not looked up."""
+    hybrid = HybridRetriever({"dense": Fixed([1, 5]), "lexical": Fixed([2, 5])})
+    memory = Memory()
+    cached = CachedRetriever(hybrid, cache=memory, key=cache_key, log=Log(), name="hybrid")
+
+    first, again = [await cached.retrieve(Query("q", (STORE,)), 3) for _ in range(2)]
+
+    assert first == again
+    assert again[0].found == (FoundAt("dense", 2, 1.0), FoundAt("lexical", 2, 1.0))
+    parts = {"retriever": "hybrid", "query": "q", "k": 3, **search_scope(Log(), Query("q", (STORE,)))}
+    assert list(memory.values) == [cache_key("hits", layout=2, **parts)]
+    assert cache_key("hits", **parts) not in memory.values
+
+
 async def test_query_is_embedded_once_per_model() -> None:
     """Another text or model is embedded; what is remembered is the vector itself, and nothing else is taken for one."""
 
@@ -172,7 +201,23 @@ async def test_query_is_embedded_once_per_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"\xff", b"{}", b"null", b"[1]", b'[["1", 1]]', b"[[1, 1, 1]]", b"[[true, 1]]", b"[[1, NaN]]"]
+    "value",
+    [
+        b"",
+        b"\xff",
+        b"{}",
+        b"null",
+        b"[1]",
+        b"[[1, 1]]",
+        b'[["1", 1, []]]',
+        b"[[1, 1, 1]]",
+        b"[[true, 1, []]]",
+        b"[[1, NaN, []]]",
+        b'[[1, 1, ["dense"]]]',
+        b"[[1, 1, [[7, 1, 1]]]]",
+        b'[[1, 1, [["dense", true, 1]]]]',
+        b'[[1, 1, [["dense", 1, NaN]]]]',
+    ],
 )
 async def test_garbled_hits_are_searched_for_anew(value: bytes) -> None:
     """What is no list of hits is a miss."""

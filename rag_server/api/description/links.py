@@ -53,6 +53,7 @@ _LINKS: dict[str, tuple[_Link, ...]] = {
             "getVectorStoreFile",
             "updateVectorStoreFileAttributes",
             "retrieveVectorStoreFileContent",
+            "listPassages",
             "cancelVectorStoreFile",
             "deleteVectorStoreFile",
         )
@@ -60,7 +61,10 @@ _LINKS: dict[str, tuple[_Link, ...]] = {
     "createVectorStoreFileBatch": tuple(
         _Link(name, _BATCH) for name in ("getVectorStoreFileBatch", "cancelVectorStoreFileBatch", "listFilesInVectorStoreBatch")
     ),
-    "searchVectorStore": (_Link("getPassage", {"passage_id": "$response.body#/data/0/rag/passage_id"}),),
+    "searchVectorStore": tuple(
+        _Link(name, {"passage_id": "$response.body#/data/0/rag/passage_id"})
+        for name in ("getPassage", "getPassageText", "getPassageOriginal")
+    ),
     "createResponse": (
         *(_Link(name, {"response_id": _ID}) for name in ("getResponse", "cancelResponse", "listInputItems", "deleteResponse")),
         _Link("createResponse", {}, {"previous_response_id": _ID}),

@@ -174,16 +174,21 @@ def _conversations() -> list[Operation]:
 
 
 def _own() -> list[Operation]:
-    cancel = "/v1/vector_stores/{vector_store_id}/files/{file_id}/cancel"
+    file, passage = "/v1/vector_stores/{vector_store_id}/files/{file_id}", "/v1/passages/{passage_id}"
+    octets = "application/octet-stream"
     return [
         Operation("get", "/health", "getHealth", "Server", own.Health),
         Operation("get", "/ready", "getReadiness", "Server", own.Readiness, unavailable=own.Readiness),
         Operation("get", "/metrics", "getMetrics", "Server", str, answer_type="text/plain"),
         Operation("get", "/openapi.json", "getDescription", "Server", dict[str, Any]),
-        Operation("get", "/v1/passages/{passage_id}", "getPassage", "Passages", own.PassageResponse),
+        Operation("get", "/v1/rag", "getServer", "Server", own.ServerObject),
+        Operation("get", passage, "getPassage", "Passages", own.PassageResponse),
+        Operation("get", f"{passage}/text", "getPassageText", "Passages", own.PassageText),
+        Operation("get", f"{passage}/original", "getPassageOriginal", "Passages", own.Bytes, answer_type=octets),
+        Operation("get", f"{file}/passages", "listPassages", "Passages", own.ListOfPassages),
         Operation("post", "/v1/rerank", "rerank", "Rerank", own.JinaRerankResponse),
         Operation("post", "/v2/rerank", "rerankAsCohere", "Rerank", own.CohereRerankResponse),
-        Operation("post", cancel, "cancelVectorStoreFile", "Vector stores", VectorStoreFile),
+        Operation("post", f"{file}/cancel", "cancelVectorStoreFile", "Vector stores", VectorStoreFile),
     ]
 
 

@@ -8,7 +8,8 @@ from openai.types.responses import ResponseItem
 from openai.types.vector_stores import FileContentResponse
 from pydantic import BaseModel, Field
 
-from rag_server.config import RerankKind
+from rag_server.config import ReorderKind, RerankKind, RetrieveKind
+from rag_server.types import Scope
 
 Item = TypeVar("Item")
 Bytes = Annotated[str, Field(json_schema_extra={"format": "binary"})]
@@ -95,7 +96,40 @@ class PassageResponse(StoredPassage):
     """A passage by its address."""
 
     object: Literal["passage"]
+    vector_store_id: str
     attributes: dict[str, Any]
+    characters: int
+
+
+class ListedPassage(StoredPassage):
+    """A passage of a file."""
+
+    object: Literal["passage"]
+    vector_store_id: str
+    attributes: dict[str, Any]
+
+
+class TextSection(BaseModel):
+    """A part of a document; a heading has the level of its depth from 1, every other kind 0."""
+
+    start: int
+    kind: Literal["page", "sheet", "slide", "heading"]
+    label: float | str
+    level: int
+
+
+class PassageText(BaseModel):
+    """A stretch of the text of a passage's document, which has so many `characters`."""
+
+    object: Literal["passage.text"]
+    passage_id: int
+    document_id: str
+    title: str
+    characters: int
+    start: int
+    end: int
+    text: str
+    sections: list[TextSection]
 
 
 class RankedPassage(StoredPassage):
@@ -109,7 +143,7 @@ class Citation(BaseModel):
     """A sentence of the answer and the passage that it cites; the quote is null unless it supports the sentence."""
 
     passage_id: int
-    number: int
+    number: int | None
     answer_start: int
     answer_end: int
     quote: str | None
@@ -127,6 +161,56 @@ class SearchedQuery(BaseModel):
     fallback: str | None
 
 
+class Sentence(BaseModel):
+    """A sentence of the answer that claims something, and whether a passage that it rests on supports it."""
+
+    answer_start: int
+    answer_end: int
+    verified: bool
+
+
+class RankedAt(BaseModel):
+    """A place in a ranking, counted from 1; a ranking without scores has null."""
+
+    rank: int
+    score: float | None
+
+
+class CandidateRanks(BaseModel):
+    """Where each ranking had a candidate; null where it was not made, or did not hold it."""
+
+    dense: RankedAt | None
+    lexical: RankedAt | None
+    fusion: RankedAt | None
+    rerank: RankedAt | None
+
+
+class Candidate(BaseModel):
+    """A passage that the search found, with the beginning of its text.
+
+    `number` is that of its mark in the answer; `left_out` says why it has none: its rank, or no room in the prompt.
+    """
+
+    passage_id: int
+    file_id: str
+    filename: str
+    title: str
+    start: int
+    end: int
+    place: Place
+    text: str
+    url: str
+    ranks: CandidateRanks
+    number: int | None
+    left_out: Literal["rank", "room"] | None
+
+
+class Trace(BaseModel):
+    """Every candidate of the search, in the order of the last ranking."""
+
+    candidates: list[Candidate]
+
+
 class Answer(BaseModel):
     """The passages that an answer rests on; citations once it is complete. In a stream, parts come as they are known."""
 
@@ -135,7 +219,9 @@ class Answer(BaseModel):
     num_dropped: int | None = None
     rerank: RankingObject | None = None
     cached: Literal["exact", "semantic"] | None = None
+    trace: Trace | None = None
     citations: list[Citation] | None = None
+    sentences: list[Sentence] | None = None
     timings_ms: dict[str, float] | None = None
 
 
@@ -222,6 +308,45 @@ class Health(BaseModel):
     version: str
 
 
+class KeyObject(BaseModel):
+    """The API key of a request; without one, id and name are null."""
+
+    id: str | None
+    name: str | None
+    scopes: list[Scope]
+
+
+class Defaults(BaseModel):
+    """How passages are found and placed where a request says nothing."""
+
+    retrieve: RetrieveKind
+    num_candidates: int
+    rerank: RerankKind
+    reorder: ReorderKind
+    num_passages: int
+    rewrite: bool
+
+
+class ServerLimits(BaseModel):
+    """How large a file may be, and a part of one."""
+
+    max_file_bytes: int
+    max_part_bytes: int
+
+
+class ServerObject(BaseModel):
+    """What this server does, what requests may choose, and what the key may be used for."""
+
+    object: Literal["rag.server"]
+    version: str
+    key: KeyObject
+    defaults: Defaults
+    retrieve: list[RetrieveKind]
+    rerank: list[RerankKind]
+    reorder: list[ReorderKind]
+    limits: ServerLimits
+
+
 class Readiness(BaseModel):
     """Whether questions are answered, and what is missing."""
 
@@ -237,6 +362,13 @@ class ListOf(BaseModel, Generic[Item]):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+
+class ListOfPassages(ListOf[ListedPassage]):
+    """The passages of a file, whose ids are numbers."""
+
+    first_id: int | None  # type: ignore[assignment]
+    last_id: int | None  # type: ignore[assignment]
 
 
 class ResponseItems(ListOf[ResponseItem]):

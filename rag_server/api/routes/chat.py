@@ -32,6 +32,7 @@ async def create_chat_completion(
             services=services,
             access=access,
             passage_url=passage_url,
+            trace=body.rag is not None and body.rag.trace,
         )
         pipeline = await services.pipeline()
         prepared = await pipeline.prepare(asked)

@@ -11,7 +11,7 @@ from rag_server.answer import ranking_object
 from rag_server.api.answers import json_answer
 from rag_server.api.deps import AccessDep, ServicesDep
 from rag_server.api.schemas import JinaRerankBody, RerankBody
-from rag_server.config import RerankKind
+from rag_server.config import SCORING, RerankKind
 from rag_server.errors import ModelNotFoundError
 from rag_server.observability import count_ranking
 from rag_server.pipeline import RagPipeline
@@ -21,8 +21,6 @@ from rag_server.types import Passage, Ranking
 
 router = APIRouter()
 
-# Those that compute a score per passage; of the others only the order is known.
-SCORING_KINDS: frozenset[RerankKind] = frozenset({"cross_encoder", "listwise_scorer"})
 # Clients that must send a model send one of these to mean the configured one.
 DEFAULT_NAMES = {None, "", "default"}
 
@@ -36,7 +34,7 @@ class _Ranked:
 
     @property
     def has_scores(self) -> bool:
-        return self.kind in SCORING_KINDS and self.ranking.report.fallback is None
+        return self.kind in SCORING and self.ranking.report.fallback is None
 
     def results(self, top_n: int | None) -> list[Json]:
         """Return the best documents by their position in the request, each with its score, or 1 / rank without one."""

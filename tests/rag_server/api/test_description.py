@@ -23,10 +23,30 @@ from tests.routes import endpoints, unstarted_app
 
 # The page for people, and the protocol of MCP, which describes itself.
 UNDESCRIBED = ("/", "/ui", "/ui/{path}", "/mcp")
+
+
+def passages(driver: Driver) -> None:
+    """What only this server has: itself, a passage with all that hangs on it, and an answer with its trace."""
+    driver.send("GET", "/v1/rag")
+    store, file = exchanges.indexed_store(driver, "passages")
+    listed = f"/v1/vector_stores/{store}/files/{file}/passages"
+    found = driver.send("GET", listed)
+    driver.send("GET", f"{listed}?after={found['last_id']}")
+    driver.send("GET", f"{listed}?after=0")
+    for tail in ("", "/text", "/text?start=2&end=9", "/text?start=2&end=1", "/original"):
+        driver.send("GET", f"/v1/passages/{found['first_id']}{tail}")
+    question = [{"role": "user", "content": "What sleeps?"}]
+    for rag in ({"trace": True}, {"trace": True, "rerank": "full_ranking"}, {"trace": 1}):
+        body = {"model": "scripted", "messages": question, "temperature": 0, "rag": {"vector_store_ids": [store], **rag}}
+        driver.send("POST", "/v1/chat/completions", body)
+        driver.send("POST", "/v1/chat/completions", {**body, "stream": True})
+
+
 GROUPS = {
     **exchanges.GROUPS,
     "Responses": dialogue_exchanges.responses,
     "Conversations": dialogue_exchanges.conversations,
+    "Passages": passages,
 }
 
 

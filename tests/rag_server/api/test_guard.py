@@ -207,7 +207,7 @@ def test_request_id_is_the_clients_if_it_is_a_short_token(live: Live, given: str
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/none", 404), ("PUT", "/v1/models", 405), ("GET", "/v1/models", 200), ("GET", "/ui/chat.css", 200)],
+    [("GET", "/none", 404), ("PUT", "/v1/models", 405), ("GET", "/v1/models", 200), ("GET", "/ui/none.js", 404)],
 )
 def test_every_answer_has_a_request_id(live: Live, method: str, path: str, status: int) -> None:
     """Errors and files too, exactly one."""
@@ -253,6 +253,12 @@ def test_log_lines_carry_the_request_id(live: Live, monkeypatch: pytest.MonkeyPa
         ("GET", "/v1/models", {"ask", "read"}),
         ("GET", "/v1/models/rag/docs", {"ask", "read"}),
         ("GET", "/v1/passages/1", {"ask", "read"}),
+        ("GET", "/v1/passages/1/original", {"ask", "read"}),
+        ("GET", "/v1/vector_stores/docs/files/file-1/passages", {"read"}),
+        ("GET", "/v1/rag", {"ask", "read", "write"}),
+        ("HEAD", "/v1/rag/", {"ask", "read", "write"}),
+        ("POST", "/v1/rag", {"write"}),
+        ("GET", "/v1/rag/more", {"read"}),
         ("DELETE", "/v1/models/rag/docs", {"write"}),
         ("GET", "/v1/files", {"read"}),
         ("GET", "/v1/files/file-1/content", {"read"}),

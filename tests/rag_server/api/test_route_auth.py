@@ -140,9 +140,15 @@ def test_valid_key_opens_every_route(live: Live) -> None:
     assert not any(status >= 500 for status in statuses)
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/openapi.json", "/ready", "/ui/chat.css"])
+@pytest.mark.parametrize("path", ["/", "/ui/none.js"])
+def test_page_is_open(live: Live, path: str) -> None:
+    """It is asked for before anybody could have typed a key, also where it is not built or not there."""
+    assert live.client.get(path).status_code in (200, 404, 503)
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/openapi.json", "/ready"])
 def test_what_holds_no_document_is_open(live: Live, path: str) -> None:
-    """Liveness, readiness, metrics, the description and the empty page need no key, and name no file."""
+    """Liveness, readiness, metrics and the description need no key, and name no file."""
     response = live.client.get(path)
 
     assert response.status_code == 200

@@ -43,7 +43,7 @@ def test_every_score_is_within_bounds_and_follows_the_order(retrieve: str, reran
 
 def test_scores_are_what_their_name_says() -> None:
     """Worked examples: a similarity as it is, s / (1 + s), 1 / rank, the logistic function, a half for one of two."""
-    both_first, one_only = reciprocal_rank_fusion([[Hit(1, 9.0), Hit(2, 8.0)], [Hit(1, 0.5)]])
+    both_first, one_only = reciprocal_rank_fusion({"dense": [Hit(1, 9.0), Hit(2, 8.0)], "lexical": [Hit(1, 0.5)]})
     fused = [both_first.score, 1 / 61]
 
     examples = {

@@ -1,6 +1,7 @@
 """A store that the version before wrote is opened with everything that is in it, on either database."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rag_server.factory import Store
 from rag_server.store import schema
 from rag_server.store.database import SCHEMA_VERSION
 from rag_server.store.verification import verify
-from rag_server.types import Access, Cursor, NewFile, Page
+from rag_server.types import Access, Cursor, NewFile, Page, Section
 from tests.rag_server.store import version_2
 from tests.stores import MODEL, embedded, rows
 
@@ -127,6 +128,27 @@ def test_migrated_layout_is_the_new_one(database_url: str, open_store: Open) -> 
         fresh = shape(connection)
 
     assert migrated == fresh
+
+
+def test_store_of_version_3_gets_what_it_lacks(database_url: str, open_store: Open) -> None:
+    """It only has no table of sections; its documents are read without, and new ones have theirs."""
+    before = open_store()
+    docs = before.vector_stores.create("docs", Access(), MODEL)
+    file = before.files.begin(docs, NewFile("/papers/a.md", "a.md", 1))
+    before.documents.put(docs, file, [embedded("a.md", "Old.", places=[{"heading": "A > B"}])], bytes_read=1)
+    with before.database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE document_sections")
+        connection.exec_driver_sql("UPDATE facts SET value = 3 WHERE name = 'schema'")
+
+    store = open_store()
+
+    verify(store.database)
+    assert rows(store, "SELECT value FROM facts WHERE name = 'schema'") == [(4,)]
+    assert store.passages.stretch(1, Access()).sections == (Section(0, "heading", "B", 2),)
+    new = embedded("b.md", "New.")
+    new = replace(new, document=replace(new.document, sections=(Section(0, "page", 1.0),)))
+    store.documents.put(docs, store.files.begin(docs, NewFile("/papers/b.md", "b.md", 1)), [new], bytes_read=1)
+    assert store.passages.stretch(2, Access()).sections == (Section(0, "page", 1.0),)
 
 
 def test_migration_happens_once(database_url: str, open_store: Open) -> None:

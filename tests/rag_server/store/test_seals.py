@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from rag_server.factory import Store
 from rag_server.store.database import Database
 from rag_server.store.seals import SEALED
 from rag_server.store.verification import verify
-from rag_server.types import Access, Cursor, NewFile, NewUploadSession, NewVectorStore
+from rag_server.types import Access, Cursor, NewFile, NewUploadSession, NewVectorStore, Section
 from tests.stores import MODEL, Model, embedded, rows
 
 Open = Callable[[], Store]
@@ -90,6 +91,10 @@ SEALED_DAMAGE = {
         "attributes": """'{"team": "blue"}'""",
         "principals": """'["bob"]'""",
         "chunking": """'{"max_tokens": 9}'""",
+    },
+    "document_sections": {
+        "document_key": "(SELECT max(id) FROM documents)",
+        "sections": """'[[0, "page", 2.0, 0]]'""",
     },
     "documents": {
         "vector_store_id": "(SELECT max(id) FROM vector_stores WHERE id <> vector_store_id)",
@@ -210,7 +215,9 @@ def fill(store: Store) -> None:
     new = NewFile("/f", "f", 1, attributes={"team": "red"}, principals=("Zoe", "ann", "Änne"), chunking={"max_tokens": 8})
     file = store.files.begin(docs, new)
     store.documents.put(docs, file, [embedded("gone", "Nothing.")], bytes_read=0)
-    store.documents.put(docs, file, [embedded("d", "One. ", "Two.", places=[{"page": 1.0}, {}])], bytes_read=0)
+    paged = embedded("d", "One. ", "Two.", places=[{"page": 1.0}, {}])
+    paged = replace(paged, document=replace(paged.document, sections=(Section(0, "page", 1.0),)))
+    store.documents.put(docs, file, [paged], bytes_read=0)
     store.documents.finish(docs, file, fingerprint="x", keep={"d"}, error=None)
     neighbour = store.files.begin(other, NewFile("/g", "g", 1))
     last = embedded("e", "Three.")

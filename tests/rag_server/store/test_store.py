@@ -63,7 +63,7 @@ def test_chunks_are_the_documents_text_at_their_offsets(store: Store, docs: Vect
         (1, "One. ", 0, 5, 2, 0.25),
     ]
     assert (found[0].document_id, found[0].filename, found[0].attributes) == ("d", "a.jsonl", {"year": 1999})
-    assert store.passages.passage(3, Access())[1].text == "One. Two. Three."
+    assert store.passages.stretch(3, Access()).text == "One. Two. Three."
 
 
 def test_replacing_a_document_logs_its_chunks_as_deleted(store: Store, docs: VectorStore, file: StoredFile) -> None:

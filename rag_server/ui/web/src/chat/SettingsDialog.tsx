@@ -131,7 +131,7 @@ export function SettingsDialog({ settings, onSave, onClose }: SettingsDialogProp
 }
 
 function byDefault(value: string | undefined): string {
-  return value === undefined ? "Server's default" : `Server's default (${value})`;
+  return value === undefined ? "Default" : `Default: ${value}`;
 }
 
 function Field({ label, children }: { label: string; children: ReactNode }) {

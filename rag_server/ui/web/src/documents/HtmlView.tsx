@@ -1,10 +1,12 @@
-import { memo, useMemo, useRef } from "react";
+import type { Root } from "hast";
+import { memo, useCallback, useMemo, useRef } from "react";
 import { decodedPage } from "./charset";
-import { Guarded } from "./Guarded";
-import { drawnPage, harmlessPage } from "./html";
+import { drawnPage } from "./html";
 import { MAX_HTML_BYTES } from "./kinds";
+import { useLoaded } from "./loading";
 import { type Marking, useScrollToMark } from "./marking";
-import { NOT_FOUND, SeeText } from "./Notices";
+import { Loading, NOT_FOUND, NOT_LAID_OUT, SeeText } from "./Notices";
+import { readPage } from "./reading";
 
 interface HtmlViewProps {
   bytes: Uint8Array;
@@ -14,20 +16,26 @@ interface HtmlViewProps {
   onText(): void;
 }
 
-export function HtmlView(props: HtmlViewProps) {
-  if (props.bytes.length > MAX_HTML_BYTES) {
-    return <SeeText onText={props.onText}>This page is too large to be shown in its layout.</SeeText>;
-  }
-  return (
-    <Guarded onText={props.onText}>
-      <Page {...props} />
-    </Guarded>
+export function HtmlView({ bytes, ...props }: HtmlViewProps) {
+  const read = useCallback(
+    async (signal: AbortSignal) =>
+      bytes.length > MAX_HTML_BYTES ? null : readPage(decodedPage(bytes), signal),
+    [bytes],
   );
+  const [loaded] = useLoaded(read);
+  if (loaded.state === "loading") return <Loading what="document" />;
+  if (loaded.state === "failed" || loaded.value === null) {
+    return <SeeText onText={props.onText}>{NOT_LAID_OUT}</SeeText>;
+  }
+  return <Page harmless={loaded.value} {...props} />;
 }
 
-const Page = memo(function Page({ bytes, marking, characters, level, onText }: HtmlViewProps) {
+interface PageProps extends Omit<HtmlViewProps, "bytes"> {
+  harmless: Root;
+}
+
+const Page = memo(function Page({ harmless, marking, characters, level, onText }: PageProps) {
   const top = useRef<HTMLDivElement>(null);
-  const harmless = useMemo(() => harmlessPage(decodedPage(bytes)), [bytes]);
   const { page, isFound } = useMemo(
     () => drawnPage(harmless, marking.text, marking.start / Math.max(1, characters), level),
     [harmless, marking.text, marking.start, characters, level],

@@ -1,11 +1,10 @@
-import "katex/dist/katex.min.css";
 import type { Root } from "hast";
 import { memo, useCallback, useMemo, useRef, useState } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
-import rehypeKatex from "rehype-katex";
 import remarkGfm from "remark-gfm";
 import remarkMath from "remark-math";
 import { webOnly } from "../markdown/Markdown";
+import { useMathematics } from "../markdown/mathematics";
 import { unitOffsets } from "../text";
 import { Guarded } from "./Guarded";
 import { isTangled } from "./kinds";
@@ -16,7 +15,6 @@ import { markSource, type Span } from "./quotes";
 import { rehypeSafe } from "./safe";
 
 const FRONT_MATTER = /^---[ \t]*\n[\s\S]*?\n---[ \t]*(?:\n|$)/;
-const KATEX = { strict: "ignore" as const, trust: false, maxSize: 20, maxExpand: 100, throwOnError: false };
 
 interface MarkdownViewProps {
   /** The whole stored text: that of Markdown is the file as it stands. */
@@ -63,6 +61,7 @@ interface RenderedProps {
 const Rendered = memo(function Rendered({ source, start, end, level }: RenderedProps) {
   const front = FRONT_MATTER.exec(source)?.[0] ?? "";
   const body = source.slice(front.length);
+  const mathematics = useMathematics(body);
   const components = useMemo(() => elementsBelow(level) as Components, [level]);
   const unit = unitOffsets(source);
   const span = { start: unit(start) - front.length, end: unit(end) - front.length };
@@ -71,7 +70,7 @@ const Rendered = memo(function Rendered({ source, start, end, level }: RenderedP
       {front !== "" && <pre>{front.trim()}</pre>}
       <ReactMarkdown
         remarkPlugins={[remarkGfm, remarkMath]}
-        rehypePlugins={[rehypeSafe, [rehypeMarkSource, body, span], [rehypeKatex, KATEX]]}
+        rehypePlugins={[rehypeSafe, [rehypeMarkSource, body, span], ...mathematics]}
         components={components}
         urlTransform={webOnly}
       >

@@ -1,8 +1,10 @@
 import { renderToStaticMarkup } from "react-dom/server";
-import { describe, expect, it } from "vitest";
-import { drawnPage, harmlessPage } from "./html";
+import { beforeAll, describe, expect, it } from "vitest";
+import { loadMathematics } from "../markdown/mathematics";
+import { harmlessPage } from "./harmless";
+import { drawnPage } from "./html";
 import { MarkdownView } from "./MarkdownView";
-import { TooDeepError } from "./safe";
+import { TangledError } from "./safe";
 
 function page(markup: string, quote = "nowhere"): string {
   return renderToStaticMarkup(drawnPage(harmlessPage(markup), quote, 0, 2).page);
@@ -87,12 +89,19 @@ describe("a page", () => {
   });
 
   it("is refused when it is nested too deeply to be walked", () => {
-    expect(() => harmlessPage("<div>".repeat(1000))).toThrow(TooDeepError);
+    expect(() => harmlessPage("<div>".repeat(1000))).toThrow(TangledError);
     expect(() => harmlessPage("<div>".repeat(50_000))).toThrow();
+  });
+
+  it("is refused when its markup stands for too many elements", () => {
+    const fonts = Array.from({ length: 100 }, (_, index) => `<font size=${index}>`).join("");
+    expect(() => harmlessPage(`<p>${fonts}${"<p>x".repeat(2000)}`)).toThrow(TangledError);
   });
 });
 
 describe("Markdown", () => {
+  beforeAll(loadMathematics);
+
   it.each(ATTACKS)("is harmless with %s", (attack) => {
     for (const source of [`before\n\n${attack}\n\nafter`, `before ${attack} after`]) {
       expect(markdown(source)).not.toMatch(DANGEROUS);

@@ -5,6 +5,8 @@ import rehypeSanitize, { defaultSchema, type Options } from "rehype-sanitize";
 
 /** Deeper ones would overflow the stack of whatever walks them. */
 const MAX_DEPTH = 200;
+/** More would hold up the page. */
+const MAX_NODES = 150_000;
 /** The same as the server leaves out when it reads a page. */
 const INVISIBLE = new Set(
   "audio canvas desc iframe noembed noframes noscript object script style template title video".split(" "),
@@ -40,11 +42,12 @@ const SCHEMA: Options = {
 };
 const sanitized = rehypeSanitize(SCHEMA);
 
-export class TooDeepError extends Error {}
+/** The document is nested too deeply, or has too many elements, to be laid out. */
+export class TangledError extends Error {}
 
-/** @throws TooDeepError */
+/** @throws TangledError */
 export function safe(tree: Root): Root {
-  checkDepth(tree);
+  checkSize(tree);
   return withWebLinks(sanitized(withoutHidden(tree)) as Root);
 }
 
@@ -53,10 +56,12 @@ export function rehypeSafe() {
   return (tree: Root): Root => safe(withoutTags(tree));
 }
 
-function checkDepth(tree: Root): void {
+function checkSize(tree: Root): void {
   let level: (Root | RootContent)[] = [tree];
+  let count = 0;
   for (let depth = 0; level.length > 0; depth++) {
-    if (depth > MAX_DEPTH) throw new TooDeepError();
+    count += level.length;
+    if (depth > MAX_DEPTH || count > MAX_NODES) throw new TangledError();
     level = level.flatMap((node) => ("children" in node ? node.children : []));
   }
 }

@@ -32,7 +32,7 @@ export function AddFiles({ storeId, limits }: AddFilesProps) {
           <Chooser label="Add folder" icon={<FolderPlus size={18} aria-hidden />} isFolder onChosen={add} />
         )}
       </div>
-      <p role="status" className="small kn-note">
+      <p role="status" className="small kn-live">
         {note}
       </p>
       {isOver && (

@@ -62,6 +62,7 @@ function NameDialog({ title, action, name: before, save, onClose }: NameProps) {
           <input
             className="input"
             dir="auto"
+            data-autofocus="true"
             value={name}
             maxLength={MAX_NAME_CHARACTERS}
             aria-invalid={problem !== null}
@@ -116,7 +117,7 @@ export function DeleteDialog({ store, onClose, onDone }: DialogProps) {
 /** Why it did not work, said as soon as it is there. */
 export function Problem({ id, problem }: { id?: string; problem: string | null }) {
   return (
-    <div role="alert" {...(id === undefined ? {} : { id })}>
+    <div role="alert" className="kn-live" {...(id === undefined ? {} : { id })}>
       {problem !== null && <p className="notice error kn-problem">{problem}</p>}
     </div>
   );

@@ -75,7 +75,7 @@ function Missing({ list: { error, refresh } }: { list: FileList }) {
 
 function NotUpToDate({ list: { error, refresh } }: { list: FileList }) {
   return (
-    <div role="status">
+    <div role="status" className="kn-live">
       {error !== null && (
         <p className="notice warn kn-notice">
           <span>This list may not be up to date: {error.message}</span>

@@ -10,12 +10,8 @@ type Menu = ReturnType<typeof useFileMenu>;
 /** One menu for all rows: with one for each, a list of thousands would be slow. */
 export function useFileMenu() {
   const [file, setFile] = useState<StoreFile | null>(null);
-  const store = Ariakit.useMenuStore({
-    placement: "bottom-end",
-    setOpen: (isOpen) => {
-      if (!isOpen) setFile(null);
-    },
-  });
+  const store = Ariakit.useMenuStore({ placement: "bottom-end" });
+  const isOpen = Ariakit.useStoreState(store, "open");
   const open = useCallback(
     (opened: StoreFile, button: HTMLElement) => {
       setFile(opened);
@@ -27,7 +23,7 @@ export function useFileMenu() {
     },
     [store],
   );
-  return { file, store, open };
+  return { file, isOpen, store, open };
 }
 
 export function FileMenu({ menu, onAct }: { menu: Menu; onAct(file: StoreFile, action: FileAction): void }) {
@@ -37,8 +33,7 @@ export function FileMenu({ menu, onAct }: { menu: Menu; onAct(file: StoreFile, a
       store={store}
       className="floating menu"
       gutter={4}
-      portal
-      unmountOnHide
+      fixed
       aria-label={`Actions for ${file?.rag.filename ?? "the file"}`}
     >
       {file !== null &&

@@ -1,5 +1,5 @@
 import { FileText } from "lucide-react";
-import { useCallback, useState } from "react";
+import { type RefObject, useCallback, useRef, useState } from "react";
 import type { FileState, StoreFile, VectorStore } from "../api/shapes";
 import { cancelFile, firstPassage, readAgain } from "../api/stores";
 import { documentPanel } from "../documents/panel";
@@ -17,15 +17,18 @@ interface FilesProps {
 
 /** The files of a collection, and what can be done with each. */
 export function FilesSection({ list, store, mayWrite }: FilesProps) {
-  const { note, open, act, asked, close } = useFileActions(list);
   const menu = useFileMenu();
+  const title = useRef<HTMLHeadingElement>(null);
+  const { note, open, act, asked, close } = useFileActions(list, () => focusIfLost(title));
   return (
     <section className="kn-files" aria-labelledby="kn-files-title">
       <div className="kn-files-head">
-        <h2 id="kn-files-title">Files</h2>
+        <h2 id="kn-files-title" ref={title} tabIndex={-1}>
+          Files
+        </h2>
         <StateFilter filter={list.filter} onChange={list.show} />
       </div>
-      <p role="status" className="small kn-note">
+      <p role="status" className="small kn-live">
         {note}
       </p>
       <Rows list={list} store={store} mayWrite={mayWrite}>
@@ -33,7 +36,7 @@ export function FilesSection({ list, store, mayWrite }: FilesProps) {
           <FileRow
             key={file.id}
             file={file}
-            isMenuOpen={menu.file?.id === file.id}
+            isMenuOpen={menu.isOpen && menu.file?.id === file.id}
             onOpen={open}
             onMenu={mayWrite ? menu.open : null}
           />
@@ -57,7 +60,7 @@ export function FilesSection({ list, store, mayWrite }: FilesProps) {
   );
 }
 
-function useFileActions(list: FileList) {
+function useFileActions(list: FileList, onClosed: () => void) {
   const { put, refresh } = list;
   const [note, setNote] = useState("");
   const [asked, setAsked] = useState<{ file: StoreFile; action: FileAction } | null>(null);
@@ -82,7 +85,18 @@ function useFileActions(list: FileList) {
       });
     }
   }
-  return { note, open, act, asked, close: () => setAsked(null) };
+  function close() {
+    setAsked(null);
+    onClosed();
+  }
+  return { note, open, act, asked, close };
+}
+
+/** A file that was removed takes the button with it that the focus would go back to. */
+function focusIfLost(title: RefObject<HTMLElement | null>): void {
+  requestAnimationFrame(() => {
+    if (document.activeElement === document.body) title.current?.focus();
+  });
 }
 
 /** Shows a file from its beginning; returns what to say. */

@@ -39,7 +39,7 @@ export function SearchSection({ storeId }: { storeId: string }) {
           Search
         </button>
       </form>
-      <p role="status" className="small muted kn-note">
+      <p role="status" className="small muted kn-live">
         {outcome.kind === "searching" && "Searching…"}
         {outcome.kind === "found" && foundInWords(outcome.hits.length)}
       </p>

@@ -43,10 +43,11 @@ export function UploadPanel({ storeId }: { storeId: string }) {
 }
 
 /** It changes with every file, not with every byte: it is read out. */
-function inWords({ total, done, failed, underWay }: UploadSummary): string {
-  const failures = failed > 0 ? `, ${failed} not uploaded` : "";
+function inWords({ total, done, failed, refused, underWay }: UploadSummary): string {
+  const numFailed = failed + refused;
+  const failures = numFailed > 0 ? `, ${numFailed} not uploaded` : "";
   if (underWay > 0) return `Uploading: ${done} of ${counted(total, "file")} done${failures}`;
-  return failed > 0
+  return numFailed > 0
     ? `${done} of ${counted(total, "file")} uploaded${failures}`
     : `${counted(done, "file")} uploaded`;
 }

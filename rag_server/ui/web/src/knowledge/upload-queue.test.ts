@@ -203,7 +203,8 @@ test("progress adds up over all files", async () => {
     total: 3,
     underWay: 1,
     done: 1,
-    failed: 1,
+    failed: 0,
+    refused: 1,
     sentBytes: 7,
     totalBytes: 10,
   });

@@ -202,18 +202,21 @@ export interface UploadSummary {
   underWay: number;
   done: number;
   failed: number;
+  refused: number;
   sentBytes: number;
   totalBytes: number;
 }
 
 export function summaryOf(items: readonly UploadItem[]): UploadSummary {
   const sendable = items.filter(({ state }) => state !== "refused");
+  const count = (wanted: UploadState) => items.filter(({ state }) => state === wanted).length;
   const sum = (numbers: number[]) => numbers.reduce((total, number) => total + number, 0);
   return {
     total: items.length,
     underWay: items.filter(isUnderWay).length,
-    done: items.filter(({ state }) => state === "done").length,
-    failed: items.filter(({ state }) => state === "failed" || state === "refused").length,
+    done: count("done"),
+    failed: count("failed"),
+    refused: count("refused"),
     sentBytes: sum(sendable.map(({ sent }) => sent)),
     totalBytes: sum(sendable.map(({ size }) => size)),
   };

@@ -128,6 +128,13 @@ describe("grounding", () => {
     expect(html).toContain("Cats sleep.<i>2@11</i> Dogs bark.");
   });
 
+  test("a heading and a table claim nothing", () => {
+    const text = "# Cats\n\n| a |\n|---|\n| b [1] |";
+    const page = parsed(rendered(text, 3, { unverified: [{ start: 0, end: text.length }], unmarked: [] }));
+    expect(page.querySelector(".md-unverified")).toBeNull();
+    expect(page.querySelector("td i")?.textContent).toMatch(/^1@/);
+  });
+
   test("offsets are those of the whole answer", () => {
     const html = rendered("One.\n\nTwo three four.", 3, {
       unverified: [{ start: 6, end: 21 }],

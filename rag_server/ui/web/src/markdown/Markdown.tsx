@@ -10,11 +10,11 @@ import {
   useState,
 } from "react";
 import ReactMarkdown, { type Components, defaultUrlTransform } from "react-markdown";
-import rehypeHighlight from "rehype-highlight";
 import remarkGfm from "remark-gfm";
 import remarkMath from "remark-math";
 import { type Block, blocksOf } from "./blocks";
 import { remarkWithinBlocks } from "./dialect";
+import { rehypeHighlighting } from "./highlighting";
 import { type Grounding, rehypeMarks, UNGROUNDED } from "./marks";
 import { useMathematics } from "./mathematics";
 
@@ -71,7 +71,7 @@ const MarkdownBlock = memo(
       <div className="md-block" dir="auto">
         <ReactMarkdown
           remarkPlugins={[remarkGfm, remarkMath, remarkWithinBlocks]}
-          rehypePlugins={[[rehypeMarks, marks], ...mathematics, rehypeHighlight]}
+          rehypePlugins={[[rehypeMarks, marks], ...mathematics, rehypeHighlighting]}
           components={COMPONENTS}
           urlTransform={webOnly}
         >

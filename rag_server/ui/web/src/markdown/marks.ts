@@ -7,6 +7,8 @@ import { SKIP, visit } from "unist-util-visit";
 const MARK = /\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\](?!\()/g;
 /** Elements in which brackets are code or mathematics. */
 const LITERAL = new Set(["code", "pre"]);
+/** Elements that hold no sentences: a cell or a heading alone claims nothing. */
+const WITHOUT_SENTENCES = new Set(["table", "h1", "h2", "h3", "h4", "h5", "h6"]);
 
 /** What is known of the text between two offsets of the source, in UTF-16 units. */
 export interface Grounding {
@@ -25,15 +27,21 @@ export interface MarksOptions {
 }
 
 export function rehypeMarks({ numPassages, grounding }: MarksOptions) {
-  return (tree: Root) => {
-    visit(tree, (node, index, parent) => {
-      if (node.type === "element" && LITERAL.has(node.tagName)) return SKIP;
-      if (node.type !== "text" || parent === undefined || index === undefined) return undefined;
-      const pieces = segments(node, grounding).flatMap((piece) => withMarks(piece, numPassages));
-      parent.children.splice(index, 1, ...(pieces as typeof parent.children));
-      return [SKIP, index + pieces.length];
-    });
-  };
+  return (tree: Root) => putMarks(tree, numPassages, grounding);
+}
+
+function putMarks(tree: Root | Element, numPassages: number, grounding: Grounding): void {
+  visit(tree, (node, index, parent) => {
+    if (node.type === "element" && LITERAL.has(node.tagName)) return SKIP;
+    if (node.type === "element" && node !== tree && WITHOUT_SENTENCES.has(node.tagName)) {
+      putMarks(node, numPassages, UNGROUNDED);
+      return SKIP;
+    }
+    if (node.type !== "text" || parent === undefined || index === undefined) return undefined;
+    const pieces = segments(node, grounding).flatMap((piece) => withMarks(piece, numPassages));
+    parent.children.splice(index, 1, ...(pieces as typeof parent.children));
+    return [SKIP, index + pieces.length];
+  });
 }
 
 /** Cuts a text at the borders of sentences: sets off those without support, and adds the marks that are missing. */
