@@ -154,7 +154,10 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """What is known of a file before it is read; `id` None means that it gets one of its own."""
+    """What is known of a file before it is read; `id` None means that it gets one of its own.
+
+    With `keeps_principals`, a file that is there already stays readable for whom it was, and `principals` is of a new one.
+    """
 
     source: str
     filename: str
@@ -163,6 +166,7 @@ class NewFile:
     attributes: Attributes = field(default_factory=dict)
     principals: tuple[str, ...] | None = None
     chunking: Mapping[str, int] | None = None
+    keeps_principals: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from rag_server.protocols import Cache, ChunkLog, Json, Retriever
 from rag_server.types import FoundAt, Hit, Query
 
 KEEP_S = 3600
-# Of what is kept; a value of another layout is never looked up.
-LAYOUT = 2
+# How hits are packed; what was packed otherwise is never looked up.
+LAYOUT = "with places"
 # The largest number that the store's column of ids holds.
 MAX_CHUNK_ID = 2**63 - 1
 
@@ -30,7 +30,7 @@ class CachedRetriever:
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         """Return what `inner` finds, or found."""
         scope = await asyncio.to_thread(search_scope, self._log, query)
-        key = self._key("hits", layout=LAYOUT, retriever=self._name, query=query.text, k=k, **scope)
+        key = self._key("hits", retriever=f"{self._name} {LAYOUT}", query=query.text, k=k, **scope)
         remembered = await self._cache.get(key)
         if remembered is not None:
             known = _unpacked(remembered, k)

@@ -45,6 +45,8 @@ def new_files(services: Services, bodies: Sequence[AttachBody], access: Access, 
                 id=upload.id,
                 attributes=attributes,
                 principals=_principals(body, access),
+                # To read a file once more is not to open it to everyone.
+                keeps_principals="principals" not in body.rag.model_fields_set,
                 chunking=_chunking(body.chunking_strategy),
             )
         )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, insert, select, update
@@ -72,6 +73,8 @@ def enqueue_file(connection: Connection, vector_store: VectorStore, new: NewFile
     found = one_file(connection, table.c.vector_store_id == vector_store.id, table.c.source == new.source)
     if found is not None:
         check_may_change(found, access)
+        if new.keeps_principals:
+            new = replace(new, principals=found.principals)
     return put_file(connection, vector_store, new, **QUEUED)
 
 

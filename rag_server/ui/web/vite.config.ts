@@ -1,20 +1,31 @@
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import react from "@vitejs/plugin-react";
 import { defineConfig, type Plugin } from "vite";
 
-const DIST = "../dist";
 const COMPRESSIBLE = /\.(js|mjs|css|svg|html)$/;
 
-/** Writes NAME.gz beside each text file, so that the server compresses nothing while it serves. */
-function compressed(): Plugin {
+/**
+ * Copies the decoders of PDF.js that are written in JavaScript: it loads them by their names, and the content-security policy
+ * does not allow those in WebAssembly. Then writes NAME.gz beside each text file, so that the server compresses nothing.
+ */
+function finished(): Plugin {
+  let dist = "";
   return {
-    name: "compressed",
+    name: "finished",
     apply: "build",
+    configResolved({ root, build }) {
+      dist = resolve(root, build.outDir);
+    },
     closeBundle() {
-      for (const entry of readdirSync(DIST, { recursive: true, withFileTypes: true })) {
+      const decoders = fileURLToPath(new URL("node_modules/pdfjs-dist/wasm", import.meta.url));
+      cpSync(decoders, join(dist, "pdfjs"), {
+        recursive: true,
+        filter: (path) => !path.endsWith(".wasm") && !path.includes("quickjs"),
+      });
+      for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {
         if (!entry.isFile() || !COMPRESSIBLE.test(entry.name)) continue;
         const path = join(entry.parentPath, entry.name);
         writeFileSync(`${path}.gz`, gzipSync(readFileSync(path), { level: 9 }));
@@ -25,7 +36,7 @@ function compressed(): Plugin {
 
 export default defineConfig({
   base: "/ui/",
-  plugins: [react(), compressed()],
+  plugins: [react(), finished()],
   resolve: {
     alias: {
       // Its build for browsers has the browser parse KaTeX's inline styles, which the content-security policy reports.
@@ -35,7 +46,7 @@ export default defineConfig({
     },
   },
   build: {
-    outDir: DIST,
+    outDir: "../dist",
     emptyOutDir: true,
     target: "es2022",
     // The content-security policy takes no data: in scripts and styles.

@@ -499,6 +499,24 @@ def test_limited_key_does_not_change_what_others_read(live: Live, vector_store: 
     assert by_both.status_code == (403 if principals is None else 200)
 
 
+@pytest.mark.parametrize("named", [{}, {"rag": {}}])
+def test_file_that_is_read_again_is_not_opened_to_everyone(live: Live, vector_store: str, named: dict[str, Any]) -> None:
+    """Attaching a file once more keeps who may read it, unless the request says who; null is everyone."""
+    full, blue = live.as_key(live.make_key("", None)), live.as_key(live.make_key("", ["blue"]))
+    file_id = live.upload("cats.md", CATS, full)
+    live.attach(vector_store, file_id, full, rag={"principals": ["red"]})
+    live.index_waiting()
+
+    live.attach(vector_store, file_id, full, **named)
+    live.index_waiting()
+    kept = live.found(vector_store, "sleep", blue)
+    live.attach(vector_store, file_id, full, rag={"principals": None})
+    live.index_waiting()
+
+    assert kept == []
+    assert live.found(vector_store, "sleep", blue) == ["cats.md"]
+
+
 @pytest.mark.parametrize("principals", [["blue"], ["red", "blue"], []])
 def test_limited_key_opens_files_to_its_own_principals_only(live: Live, vector_store: str, principals: list[str]) -> None:
     """It can neither put a file before readers that it does not stand for, nor hide one from all of them."""

@@ -57,12 +57,12 @@ function Shell() {
       <div className="shell-side">
         <Sidebar />
       </div>
-      <div className="shell-top">
+      <header className="shell-top">
         <button type="button" className="icon-button" aria-label="Open menu" onClick={drawer.show}>
           <MenuIcon size={20} aria-hidden />
         </button>
         <span>rag-server</span>
-      </div>
+      </header>
       <Ariakit.Dialog
         store={drawer}
         className="shell-drawer"
@@ -101,7 +101,7 @@ function RouteView({ route }: { route: Route }) {
   }
 }
 
-function askFrom({ name }: { name: string }) {
-  newConversationSettings.setState({ settings: { ...NO_SETTINGS, collections: [name] } });
+function askFrom({ id, name }: { id: string; name: string }) {
+  newConversationSettings.setState({ settings: { ...NO_SETTINGS, collections: [name || id] } });
   go({ name: "chat", conversationId: null });
 }

@@ -150,15 +150,6 @@ export interface StoreFile {
   rag: { filename: string; bytes_read: number; is_queued: boolean };
 }
 
-export interface SearchResult {
-  file_id: string;
-  filename: string;
-  score: number;
-  attributes: Attributes;
-  content: { type: "text"; text: string }[];
-  rag: { id: number; start: number; end: number; url: string };
-}
-
 export interface List<T> {
   data: T[];
   has_more: boolean;

@@ -62,7 +62,9 @@ test("a stream that ends before its end gives what came, and then says that it b
 });
 
 test("a connection that is lost is told as such", async () => {
-  await expect(collected(streamOf([BYTES.slice(0, 60)], new TypeError("network error")))).rejects.toThrow(OfflineError);
+  await expect(collected(streamOf([BYTES.slice(0, 60)], new TypeError("network error")))).rejects.toThrow(
+    OfflineError,
+  );
 });
 
 test("whoever stops is told that they stopped", async () => {

@@ -93,7 +93,10 @@ export function useAround(passage: PassageDetail): PassageList {
     list,
     isForbidden: loaded.state === "ready" && loaded.value === null,
     error: loaded.state === "failed" ? loaded.error : growthError,
-    retry,
+    retry: () => {
+      setGrowthError(null);
+      retry();
+    },
     grow: (order) => {
       setGrowthError(null);
       setWanted({ order });

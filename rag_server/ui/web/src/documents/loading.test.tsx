@@ -48,3 +48,10 @@ it("tries again after a failure when told to", async () => {
   await act(async () => retry());
   expect(shown).toEqual({ state: "ready", value: "yes" });
 });
+
+it("does not show what was loaded for something else while the next is loading", async () => {
+  await show(async () => "first");
+  expect(shown).toEqual({ state: "ready", value: "first" });
+  await show(() => new Promise(() => undefined));
+  expect(shown).toEqual({ state: "loading" });
+});

@@ -41,6 +41,8 @@ export async function openPdf(
   const task = getDocument({
     data: bytes.slice(),
     useWasm: false,
+    // The decoders for scans that are written in JavaScript.
+    wasmUrl: `${import.meta.env.BASE_URL}pdfjs/`,
     enableXfa: false,
     useWorkerFetch: false,
     BinaryDataFactory: OwnFiles,

@@ -76,6 +76,10 @@ describe("markQuote", () => {
     expect(marked(root(text("x 𝒜𠀀 y 😀 𠀁 z")), "𠀀 y 😀 𠀁")).toBe("x 𝒜[𠀀 y 😀 𠀁] z");
   });
 
+  it("takes a whole pair along where the quote has one letter for it", () => {
+    expect(marked(root(text("x 𝒜 y")), "x A")).toBe("[x 𝒜] y");
+  });
+
   it("takes ligatures and composed accents for their parts", () => {
     expect(marked(root(text("the ﬁrst cafe\u0301s")), "first cafés")).toBe("the [ﬁrst cafe\u0301s]");
   });

@@ -11,7 +11,7 @@ const LONGEST_BLOCK = 16_000;
 
 /** The stretch before; null at the start of the document. */
 export function earlier({ start }: Range): Range | null {
-  return start <= 0 ? null : { start: start - STEP, end: start };
+  return start <= 0 ? null : { start: Math.max(0, start - STEP), end: start };
 }
 
 /** The stretch after; null at the end of the document. */

@@ -89,18 +89,18 @@ export function DeleteDialog({ store, onClose, onDone }: DialogProps) {
   const { isBusy, problem, run } = useAction(onClose);
   const { total } = store.file_counts;
   async function remove() {
-    uploads.getState().removeAll(store.id);
     await deleteStore(store.id);
+    uploads.getState().removeAll(store.id);
     onDone?.();
     await server.getState().refresh();
   }
   return (
     <Modal title="Delete collection" onClose={onClose}>
-      <p>
+      <p className="kn-text">
         <bdi>{storeName(store)}</bdi> is deleted
         {total > 0 && `, with all that was read out of its ${counted(total, "file")}`}. This cannot be undone.
       </p>
-      {total > 0 && <p className="muted">The uploaded files themselves stay on the server.</p>}
+      {total > 0 && <p className="muted small kn-text">The uploaded files themselves stay on the server.</p>}
       <Problem problem={problem} />
       <div className="dialog-actions">
         <button type="button" className="button" onClick={onClose}>

@@ -160,7 +160,7 @@ export function RemoveDialog({ file, onRemoved, onClose }: RemoveProps) {
   }
   return (
     <Modal title="Remove file" onClose={onClose}>
-      <p>
+      <p className="kn-text">
         <bdi>{file.rag.filename}</bdi> is removed from this collection, with all that was read out of it. The
         file itself stays on the server.
       </p>

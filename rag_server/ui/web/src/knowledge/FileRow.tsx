@@ -1,6 +1,6 @@
-import { MoreHorizontal } from "lucide-react";
 import { memo } from "react";
 import type { FileState, StoreFile } from "../api/shapes";
+import { RowMenuButton } from "../shell/Menu";
 import { bytes } from "../text";
 import { percentRead } from "./file-list";
 import { stateName } from "./naming";
@@ -42,16 +42,7 @@ export const FileRow = memo(function FileRow({ file, isMenuOpen, onOpen, onMenu 
         )}
       </div>
       {onMenu !== null && (
-        <button
-          type="button"
-          className="icon-button"
-          aria-label={`Actions for ${filename}`}
-          aria-haspopup="menu"
-          aria-expanded={isMenuOpen}
-          onClick={({ currentTarget }) => onMenu(file, currentTarget)}
-        >
-          <MoreHorizontal size={18} aria-hidden />
-        </button>
+        <RowMenuButton row={file} label={`Actions for ${filename}`} isOpen={isMenuOpen} onOpen={onMenu} />
       )}
     </li>
   );

@@ -3,8 +3,9 @@ import { type RefObject, useCallback, useRef, useState } from "react";
 import type { FileState, StoreFile, VectorStore } from "../api/shapes";
 import { cancelFile, firstPassage, readAgain } from "../api/stores";
 import { documentPanel } from "../documents/panel";
+import { useRowMenu } from "../shell/Menu";
 import { AttributesDialog, RemoveDialog } from "./FileDialogs";
-import { type FileAction, FileMenu, useFileMenu } from "./FileMenu";
+import { type FileAction, FileMenu } from "./FileMenu";
 import { FileRow } from "./FileRow";
 import type { FileList } from "./file-list";
 import { messageOf, STATE_NAMES } from "./naming";
@@ -17,7 +18,7 @@ interface FilesProps {
 
 /** The files of a collection, and what can be done with each. */
 export function FilesSection({ list, store, mayWrite }: FilesProps) {
-  const menu = useFileMenu();
+  const menu = useRowMenu<StoreFile>();
   const title = useRef<HTMLHeadingElement>(null);
   const { note, open, act, asked, close } = useFileActions(list, () => focusIfLost(title));
   return (
@@ -36,7 +37,7 @@ export function FilesSection({ list, store, mayWrite }: FilesProps) {
           <FileRow
             key={file.id}
             file={file}
-            isMenuOpen={menu.isOpen && menu.file?.id === file.id}
+            isMenuOpen={menu.isOpen && menu.row?.id === file.id}
             onOpen={open}
             onMenu={mayWrite ? menu.open : null}
           />

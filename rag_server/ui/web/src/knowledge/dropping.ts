@@ -32,7 +32,7 @@ export interface FolderEntry extends Entry {
 export function entriesOf(items: Iterable<DataTransferItem>): (Entry | File)[] {
   const entries: (Entry | File)[] = [];
   for (const item of items) {
-    if (item.kind !== "file") continue;
+    // Neither for text that is dragged along.
     const entry = item.webkitGetAsEntry() ?? item.getAsFile();
     if (entry !== null) entries.push(entry);
   }

@@ -139,11 +139,14 @@ test("an answer that comes after another state was chosen is not shown", async (
   let open = () => {};
   gate = new Promise((resolve) => (open = resolve));
   const list = createFileList("vs_1", api);
+  const shown: (number[] | undefined)[] = [];
+  list.subscribe(({ files }) => shown.push(numbers(files)));
   const first = list.getState().refresh();
-  await Promise.resolve();
+  await expect.poll(() => asked).toHaveLength(1);
   const second = list.getState().show("failed");
   open();
   await Promise.all([first, second]);
+  expect(shown).not.toContainEqual([2, 1]);
   expect(numbers(list.getState().files)).toEqual([2]);
 });
 

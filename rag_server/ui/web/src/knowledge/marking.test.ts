@@ -27,6 +27,7 @@ test.each([
   ["Chinese, which has no spaces", "我们使用神经网络。", "神经网络", "我们使用[神经网络]。"],
   ["Greek at the end of a word", "ΟΔΟΣ οδός", "οδος", "[ΟΔΟΣ] [οδός]"],
   ["ligatures, as PDFs have them", "ﬁnal ofﬁce", "final", "[ﬁnal] ofﬁce"],
+  ["ligatures as a whole", "proﬁt", "prof", "[proﬁ]t"],
   ["Hindi vowels tell words apart", "कल काल", "काल", "कल [काल]"],
   ["characters of two units", "😀 data 😀", "data", "😀 [data] 😀"],
 ])("marks %s", (_, text, query, expected) => {

@@ -1,17 +1,20 @@
 import { Download, FileJson, Pencil, Trash2 } from "lucide-react";
-import { memo, useDeferredValue, useEffect, useRef, useState } from "react";
+import { useDeferredValue, useEffect, useState } from "react";
 import type { Conversation, ConversationHead } from "../conversations/database";
 import { asJson, asMarkdown, fileName } from "../conversations/exporting";
 import { conversations } from "../conversations/store";
-import { hashOf, useRoute } from "../router";
+import { useRoute } from "../router";
 import { saveFile } from "../saving";
-import { ActionsMenu } from "./Menu";
+import { actionsLabel, ConversationItem, RenameItem } from "./ConversationItem";
+import { type MenuAction, RowActions, useRowMenu } from "./Menu";
 
 /** The conversations of this browser, the latest first; the field finds what was said in them. */
 export function ConversationList({ onGone }: { onGone?: () => void }) {
   const { heads, problem } = conversations();
   const [wanted, setWanted] = useState("");
   const found = useFound(wanted, heads);
+  const [renamedId, setRenamedId] = useState<string | null>(null);
+  const menu = useRowMenu<ConversationHead>();
   const route = useRoute();
   const shownId = route.name === "chat" ? route.conversationId : null;
   return (
@@ -30,15 +33,22 @@ export function ConversationList({ onGone }: { onGone?: () => void }) {
       </label>
       {problem && <p className="notice warn small">{problem}</p>}
       <ul className="side-list" aria-label="Conversations">
-        {found.map((head) => (
-          <ConversationItem
-            key={head.id}
-            head={head}
-            isShown={head.id === shownId}
-            {...(onGone ? { onGone } : {})}
-          />
-        ))}
+        {found.map((head) =>
+          head.id === renamedId ? (
+            <RenameItem key={head.id} head={head} onDone={() => setRenamedId(null)} />
+          ) : (
+            <ConversationItem
+              key={head.id}
+              head={head}
+              isShown={head.id === shownId}
+              isMenuOpen={menu.isOpen && menu.row?.id === head.id}
+              onMenu={menu.open}
+              onGone={onGone}
+            />
+          ),
+        )}
       </ul>
+      <RowActions menu={menu} label={actionsLabel} actions={(head) => actionsOf(head, setRenamedId)} />
       {found.length === 0 && (
         <p className="muted small side-empty">
           {wanted ? "Nothing found." : "Conversations are kept in this browser."}
@@ -68,87 +78,25 @@ function useFound(wanted: string, heads: ConversationHead[]): ConversationHead[]
   return text === "" || found === null ? heads : found;
 }
 
-interface ItemProps {
-  head: ConversationHead;
-  isShown: boolean;
-  onGone?: () => void;
-}
-
-const ConversationItem = memo(function ConversationItem({ head, isShown, onGone }: ItemProps) {
-  const [isRenaming, setRenaming] = useState(false);
-  if (isRenaming) return <RenameItem head={head} onDone={() => setRenaming(false)} />;
-  const { id, title } = head;
-  return (
-    <li className="side-item" data-shown={isShown || undefined}>
-      <a
-        href={hashOf({ name: "chat", conversationId: id })}
-        aria-current={isShown ? "page" : undefined}
-        dir="auto"
-        onClick={onGone}
-      >
-        {title}
-      </a>
-      <LazyActions title={title}>
-        {() => [
-          { label: "Rename", icon: <Pencil size={16} aria-hidden />, run: () => setRenaming(true) },
-          {
-            label: "Export as Markdown",
-            icon: <Download size={16} aria-hidden />,
-            run: () => void exported(id, "md", "text/markdown", asMarkdown),
-          },
-          {
-            label: "Export as JSON",
-            icon: <FileJson size={16} aria-hidden />,
-            run: () => void exported(id, "json", "application/json", asJson),
-          },
-          {
-            label: "Delete",
-            icon: <Trash2 size={16} aria-hidden />,
-            run: () => void conversations.getState().delete(id),
-          },
-        ]}
-      </LazyActions>
-    </li>
-  );
-});
-
-/** A menu is made for the conversation that it is wanted of, and not for a thousand. */
-function LazyActions({
-  title,
-  children,
-}: {
-  title: string;
-  children(): Parameters<typeof ActionsMenu>[0]["actions"];
-}) {
-  return <ActionsMenu label={`Actions for ${title}`} actions={children()} />;
-}
-
-function RenameItem({ head, onDone }: { head: ConversationHead; onDone(): void }) {
-  const [title, setTitle] = useState(head.title);
-  const isCancelled = useRef(false);
-  function finish() {
-    if (!isCancelled.current) void conversations.getState().rename(head.id, title);
-    onDone();
-  }
-  return (
-    <li className="side-item">
-      <input
-        className="input"
-        aria-label="Name of the conversation"
-        dir="auto"
-        value={title}
-        // biome-ignore lint/a11y/noAutofocus: whoever asked to rename wants to write
-        autoFocus
-        onFocus={(event) => event.target.select()}
-        onChange={(event) => setTitle(event.target.value)}
-        onBlur={finish}
-        onKeyDown={(event) => {
-          if (event.key === "Escape") isCancelled.current = true;
-          if (event.key === "Escape" || event.key === "Enter") event.currentTarget.blur();
-        }}
-      />
-    </li>
-  );
+function actionsOf({ id }: ConversationHead, rename: (id: string) => void): MenuAction[] {
+  return [
+    { label: "Rename", icon: <Pencil size={16} aria-hidden />, run: () => rename(id) },
+    {
+      label: "Export as Markdown",
+      icon: <Download size={16} aria-hidden />,
+      run: () => void exported(id, "md", "text/markdown", asMarkdown),
+    },
+    {
+      label: "Export as JSON",
+      icon: <FileJson size={16} aria-hidden />,
+      run: () => void exported(id, "json", "application/json", asJson),
+    },
+    {
+      label: "Delete",
+      icon: <Trash2 size={16} aria-hidden />,
+      run: () => void conversations.getState().delete(id),
+    },
+  ];
 }
 
 async function exported(
