@@ -1,6 +1,5 @@
 """What is seen of a page: whom it keeps out, and pictures of it."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 

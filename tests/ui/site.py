@@ -4,9 +4,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from rag_server.engines.scripted import Script, create_app
+from rag_server.engines.scripted import MODEL, Script, create_app
 from tests.live import Live
 
 READY_WITHIN_S = 60.0
@@ -50,3 +54,34 @@ class Site:
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
+
+
+def refusing(status: int, *, retry_after_s: int | None = None, message: str = "There is no room.") -> Starlette:
+    """An engine that lists its model and answers nothing."""
+
+    async def models(_: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 8192}]})
+
+    async def refuse(_: Request) -> Response:
+        headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
+        return JSONResponse({"error": {"message": message}}, status, headers)
+
+    async def tokenize(_: Request) -> Response:
+        return JSONResponse({"count": 1, "max_model_len": 8192, "tokens": [1]})
+
+    return Starlette(
+        routes=[
+            Route("/v1/models", models),
+            Route("/tokenize", tokenize, methods=["POST"]),
+            Route("/{rest:path}", refuse, methods=["GET", "POST"]),
+        ]
+    )
+
+
+def silent() -> Starlette:
+    """An engine that is still loading."""
+
+    async def refuse(_: Request) -> Response:
+        return Response(status_code=503)
+
+    return Starlette(routes=[Route("/{rest:path}", refuse, methods=["GET", "POST"])])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
+
 from tests.ui.chatting import act, answers, ask, begin, composer, conversations, mark, new_conversation, questions, text_of
 from tests.ui.conftest import NewSite, OpenPage
 from tests.ui.documents import FERRY
@@ -33,7 +34,7 @@ def test_from_an_empty_server_to_an_answer(new_site: NewSite, open_page: OpenPag
         expect(page.get_by_role("heading", level=1, name="Island")).to_be_visible()
 
         page.evaluate(DROP, ["ferry.md", FERRY])
-        row = page.get_by_role("region", name="Files").get_by_role("listitem").filter(has_text="ferry.md")
+        row = page.get_by_role("region", name="Files", exact=True).get_by_role("listitem").filter(has_text="ferry.md")
         expect(row).to_contain_text("Waiting")
         site.live.index_waiting()
         expect(row).to_contain_text("Ready")

@@ -1,14 +1,13 @@
 """Documents, models and names of files are strangers' words: they are shown, and nothing in them happens."""
 
-import json
-
-import httpx
 import pytest
 from playwright.sync_api import Page, expect
+
 from tests.ui.attacks import FILENAMES, FORBIDDEN, FOREIGN, HTML, LINKS, MARKDOWN, TEXTS
-from tests.ui.chatting import act, ask, conversations, document, mark, text_of
+from tests.ui.chatting import act, ask, conversations, document, mark, new_conversation, text_of
 from tests.ui.conftest import NewSite, OpenPage
-from tests.ui.site import Site
+from tests.ui.site import Site, refusing
+from tests.ui.watching import Watch
 
 # It is what the answer rests on, so that its document is opened at it.
 SENTENCE = "The wreck lies north of the old pier."
@@ -34,10 +33,9 @@ def assert_harmless(page: Page) -> None:
 
     assert page.evaluate("window.hacked") is None
     assert page.evaluate(FORBIDDEN) == []
-    links = page.evaluate(LINKS)
-    own = [link for link in links if link[0].startswith(f"{page.evaluate('location.origin')}/#/")]
-    assert {link[0] for link in links if link not in own} <= {f"{FOREIGN}/page"}
-    assert all(target == "_blank" and "noopener" in rel and "noreferrer" in rel for _, target, rel in links if [_, target, rel] not in own)
+    own = f"{page.evaluate('location.origin')}/#/"
+    foreign = [link for link in page.evaluate(LINKS) if not link[0].startswith(own)]
+    assert {tuple(link) for link in foreign} <= {(f"{FOREIGN}/page", "_blank", "noreferrer noopener")}
 
 
 def as_html(body: str) -> str:
@@ -56,9 +54,7 @@ def as_markdown(body: str) -> str:
         ("wreck.txt", f"{SENTENCE}\n" + "\n".join(TEXTS)),
     ],
 )
-def test_a_hostile_document_is_shown_and_does_nothing(
-    new_site: NewSite, open_page: OpenPage, name: str, content: str
-) -> None:
+def test_a_hostile_document_is_shown_and_does_nothing(new_site: NewSite, open_page: OpenPage, name: str, content: str) -> None:
     """In the answer, its quote, its sources, and in every view of the document."""
     with new_site() as site:
         store = site.collection("handbook", {name: content})
@@ -97,13 +93,13 @@ def test_hostile_answers_are_shown_and_do_nothing(page: Page, server: Site) -> N
     assert_harmless(page)
 
 
-@pytest.mark.parametrize("attack", [text for text in TEXTS if "\n\n" not in text])
-def test_each_attack_alone_does_nothing(page: Page, server: Site, attack: str) -> None:
+def test_each_attack_alone_does_nothing(page: Page, server: Site) -> None:
     """None of them needs the others to come before it, or is kept from working by them."""
-    server.engine(answer=attack)
-    ask(page, QUESTION)
-
-    assert_harmless(page)
+    for attack in TEXTS:
+        server.engine(answer=attack)
+        ask(page, QUESTION)
+        assert_harmless(page)
+        new_conversation(page)
 
 
 def test_an_attack_in_the_question_does_nothing(page: Page) -> None:
@@ -138,13 +134,11 @@ def test_names_with_markup_are_text(new_site: NewSite, open_page: OpenPage) -> N
             page.goto(address)
             expect(page.get_by_role("main").or_(page.locator(".kn-view")).first).to_contain_text(name)
             assert_harmless(page)
-        expect(page.get_by_role("region", name="Files")).to_contain_text(FILENAMES[1])
+        expect(page.get_by_role("region", name="Files", exact=True)).to_contain_text(FILENAMES[1])
 
 
-def test_messages_of_a_hostile_engine_are_text(page: Page, server: Site, watch) -> None:
+def test_messages_of_a_hostile_engine_are_text(page: Page, server: Site, watch: Watch) -> None:
     """What the engine says of a failure is shown as text."""
-    from tests.ui.test_states import refusing
-
     watch.expect(r"status of \d+")
     server.replace_engine(refusing(400, message=HTML[2]))
     answer = ask(page, QUESTION)
@@ -173,9 +167,11 @@ def test_an_exported_conversation_is_a_file_of_its_own(page: Page, server: Site)
     ],
 )
 def test_an_enormous_document_leaves_the_page_at_work(
-    new_site: NewSite, open_page: OpenPage, name: str, content: str
+    new_site: NewSite, open_page: OpenPage, watch: Watch, name: str, content: str
 ) -> None:
     """Of what is too large or too deep to lay out there is the text; the page goes on answering."""
+    # What cannot be laid out is noted by React, and caught.
+    watch.expect(r"(?s)console: .*(MarkdownView|HtmlView)")
     with new_site() as site:
         site.collection("handbook", {name: content})
         page = open_page(site.url)
@@ -233,4 +229,4 @@ def test_the_original_is_never_a_page_of_this_server(new_site: NewSite) -> None:
 
     assert response.headers["content-type"] == "application/octet-stream"
     assert response.headers["content-disposition"].startswith("attachment")
-    assert json.loads(json.dumps(response.text)) == as_html(HTML[0])
+    assert response.text == as_html(HTML[0])

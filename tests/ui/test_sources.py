@@ -5,6 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
+
 from tests.ui.chatting import ask, begin, document, mark, text_of
 from tests.ui.documents import LIGHTHOUSE
 from tests.ui.looking import Pictures
@@ -159,10 +160,10 @@ def test_how_the_passages_were_found_agrees_with_the_server(page: Page, server: 
     trace = server.ask(FERRY_QUESTION, trace=True)["rag"]["trace"]["candidates"]
 
     assert header == ["Passage", "Dense", "Lexical", "Fusion", "In the prompt"]
-    rows = [
-        [cell.inner_text() for cell in row.get_by_role("cell").all()] for row in table.get_by_role("row").all()[1:]
+    rows = [[cell.inner_text() for cell in row.get_by_role("cell").all()] for row in table.get_by_role("row").all()[1:]]
+    assert rows == [
+        [*(_rank(candidate, stage) for stage in ("dense", "lexical", "fusion")), _place(candidate)] for candidate in trace
     ]
-    assert rows == [[*(_rank(candidate, stage) for stage in ("dense", "lexical", "fusion")), _place(candidate)] for candidate in trace]
     assert len(rows) >= 4
     expect(answer.get_by_label("Time per stage")).to_contain_text("ms")
     pictures.take(page, "found")
@@ -223,4 +224,6 @@ def _marked(shown: Locator) -> str:
 
 
 def _look(element: Locator) -> str:
-    return str(element.evaluate("e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor, s.borderStyle].join() }"))
+    return str(
+        element.evaluate("e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor, s.borderStyle].join() }")
+    )

@@ -1,19 +1,15 @@
 """What the page shows when something is missing, slow, broken, or very long."""
 
+import sys
 import time
 from collections.abc import Callable
 
 from playwright.sync_api import Page, Route, expect
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route as Path
 
-from rag_server.engines.scripted import MODEL
 from tests.ui.chatting import answers, ask, begin, composer, conversations, questions, text_of
 from tests.ui.conftest import NewSite, OpenPage
 from tests.ui.looking import Pictures
-from tests.ui.site import Site
+from tests.ui.site import Site, refusing, silent
 from tests.ui.watching import Watch
 
 FERRY_QUESTION = "When does the ferry to Utsira leave?"
@@ -37,37 +33,6 @@ KEEP = """async ([heads, bodies]) => {
   await new Promise((done, failed) => { transaction.oncomplete = done; transaction.onerror = failed; });
   database.close();
 }"""
-
-
-def refusing(status: int, *, retry_after_s: int | None = None, message: str = "There is no room.") -> Starlette:
-    """An engine that lists its model and answers nothing."""
-
-    async def models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 8192}]})
-
-    async def refuse(_: Request) -> Response:
-        headers = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
-        return JSONResponse({"error": {"message": message}}, status, headers)
-
-    async def tokenize(_: Request) -> Response:
-        return JSONResponse({"count": 1, "max_model_len": 8192, "tokens": [1]})
-
-    return Starlette(
-        routes=[
-            Path("/v1/models", models),
-            Path("/tokenize", tokenize, methods=["POST"]),
-            Path("/{rest:path}", refuse, methods=["GET", "POST"]),
-        ]
-    )
-
-
-def silent() -> Starlette:
-    """An engine that is still loading."""
-
-    async def refuse(_: Request) -> Response:
-        return Response(status_code=503)
-
-    return Starlette(routes=[Path("/{rest:path}", refuse, methods=["GET", "POST"])])
 
 
 def test_an_engine_that_starts_is_named_until_it_is_there(
@@ -94,13 +59,16 @@ def test_an_engine_that_starts_is_named_until_it_is_there(
 def test_a_question_that_is_asked_before_the_server_is_known_is_not_lost(page: Page) -> None:
     """A server may take its time to say what it has; who asks meanwhile is answered from the documents, or asks again."""
     held: list[Route] = []
-    page.route("**/v1/rag", lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/rag", hold, times=1)
     page.reload()
     composer(page).fill(FERRY_QUESTION)
     composer(page).press("Enter")
-    page.unroute("**/v1/rag")
-    for route in held:
-        route.continue_()
+    while held:
+        held.pop().continue_()
     expect(page.get_by_role("button", name="Collections: handbook")).to_be_visible()
 
     if composer(page).input_value() == FERRY_QUESTION:
@@ -282,7 +250,7 @@ def assert_short(longest: Callable[[], float]) -> None:
     tries = [longest()]
     if tries[0] > LONGEST_TASK_MS:
         tries.append(longest())
-    print(f"longest tasks in ms: {tries}")
+    sys.stdout.write(f"longest tasks in ms: {tries}\n")
 
     assert min(tries) <= LONGEST_TASK_MS
 

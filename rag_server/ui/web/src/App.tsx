@@ -32,6 +32,9 @@ const CollectionView = lazy(() =>
 export function App() {
   const isRefused = session(({ refusal }) => refusal !== null);
   const keyId = server(({ info }) => (info === null ? null : (info.key.id ?? "")));
+  const owner = conversations((state) => state.owner);
+  // Nobody sees the conversations of the key before, not for a moment; while the server is silent, one may write all the same.
+  const isKnown = keyId === null || owner === keyId;
   useEffect(watchServer, []);
   useEffect(() => {
     if (keyId !== null) void conversations.getState().load(keyId);
@@ -43,7 +46,7 @@ export function App() {
   return (
     <>
       <Banner />
-      {isRefused ? <SignIn /> : <Shell />}
+      {isRefused ? <SignIn /> : isKnown && <Shell key={owner} />}
     </>
   );
 }

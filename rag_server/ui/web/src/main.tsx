@@ -4,7 +4,8 @@ import { App } from "./App";
 
 const root = document.getElementById("root");
 if (root === null) throw new Error("The page has no place for the application.");
-createRoot(root).render(
+// What a part of the page catches, it also shows.
+createRoot(root, { onCaughtError: () => undefined }).render(
   <StrictMode>
     <App />
   </StrictMode>,

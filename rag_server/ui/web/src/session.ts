@@ -8,6 +8,7 @@ interface Session {
   key: string | null;
   /** Why the server wants a key, or another one; null while it takes what it gets. */
   refusal: string | null;
+  /** Has the key sent from now on; the refusal stands until the server takes it. */
   signIn(key: string): void;
   signOut(): void;
   refuse(reason: string): void;
@@ -18,7 +19,7 @@ export const session = create<Session>((set) => ({
   refusal: null,
   signIn: (key) => {
     sessionStorage.setItem(KEPT_AS, key);
-    set({ key, refusal: null });
+    set({ key });
   },
   signOut: () => {
     sessionStorage.removeItem(KEPT_AS);

@@ -1,6 +1,7 @@
 import "./chat.css";
 import { BookOpen, SlidersHorizontal } from "lucide-react";
 import { useEffect, useMemo, useState } from "react";
+import type { ServerInfo } from "../api/shapes";
 import type { Conversation } from "../conversations/database";
 import { type ConversationSettings, collectionNames, firstSettings } from "../conversations/settings";
 import { conversations } from "../conversations/store";
@@ -46,7 +47,7 @@ export function ChatView({ conversationId }: { conversationId: string | null }) 
       <Composer
         id={conversationId ?? "new"}
         isAnswering={isAnswering}
-        refusal={info !== null && !may(info, "ask") ? "This key may not ask questions." : null}
+        refusal={refusalOf(info)}
         onAsk={askNow}
         onStop={() => conversationId !== null && stop(conversationId)}
       >
@@ -64,6 +65,11 @@ export function ChatView({ conversationId }: { conversationId: string | null }) 
       )}
     </main>
   );
+}
+
+function refusalOf(info: ServerInfo | null): string | null {
+  if (info === null) return "The server is not there yet; what you write stays.";
+  return may(info, "ask") ? null : "This key may not ask questions.";
 }
 
 function useConversation(id: string | null): Conversation | null {

@@ -18,17 +18,19 @@ export function Thread({ conversation, isAnswering }: { conversation: Conversati
     <div className="chat-thread-frame">
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it is scrolled by keyboard too */}
       <section className="chat-thread" ref={region} aria-label="Messages" tabIndex={0}>
-        {turns.map((turn) => (
-          <ShownTurn
-            key={turn.id}
-            turn={turn}
-            conversationId={conversation.id}
-            siblingIds={siblings(conversation.tree, turn)
-              .map(({ id }) => id)
-              .join(" ")}
-            isAnswering={isAnswering}
-          />
-        ))}
+        <div className="chat-turns">
+          {turns.map((turn) => (
+            <ShownTurn
+              key={turn.id}
+              turn={turn}
+              conversationId={conversation.id}
+              siblingIds={siblings(conversation.tree, turn)
+                .map(({ id }) => id)
+                .join(" ")}
+              isAnswering={isAnswering}
+            />
+          ))}
+        </div>
       </section>
       <p className="visually-hidden" role="status">
         {isAnswering

@@ -97,10 +97,10 @@ function newAnswer(questionId: string, settings: ConversationSettings): AnswerTu
 }
 
 function write(conversationId: string, turn: AnswerTurn): void {
-  conversations.getState().change(conversationId, (conversation) => ({
-    ...conversation,
-    tree: put(conversation.tree, turn),
-  }));
+  const kept = turn.state === "streaming" && turn.content !== "" ? "soon" : "now";
+  conversations
+    .getState()
+    .change(conversationId, (before) => ({ ...before, tree: put(before.tree, turn) }), kept);
 }
 
 type Ending = Pick<AnswerTurn, "state" | "error" | "retryAfterS">;

@@ -1,4 +1,4 @@
-/** Keeps a scrolled region at its end while it grows, unless the reader has gone up. */
+/** Keeps a scrolled region at its end while what is in it grows, unless the reader has gone up. */
 
 import { type RefObject, useEffect, useRef, useState } from "react";
 
@@ -35,12 +35,12 @@ export function useFollowing<T extends HTMLElement>(numTurns: number): Following
       height = element.scrollHeight;
       setAtEnd(isNear);
     }
-    const grown = new MutationObserver(() => {
+    const grown = new ResizeObserver(() => {
       if (follows.current) element.scrollTop = element.scrollHeight;
       height = element.scrollHeight;
     });
     element.addEventListener("scroll", onScroll, { passive: true });
-    grown.observe(element, { childList: true, subtree: true, characterData: true });
+    for (const child of element.children) grown.observe(child);
     return () => {
       element.removeEventListener("scroll", onScroll);
       grown.disconnect();

@@ -2,7 +2,7 @@
 
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
 import type { ConversationSettings } from "./settings";
-import type { Tree } from "./tree";
+import { holds, type Tree } from "./tree";
 
 /** What the list shows. */
 export interface ConversationHead {
@@ -75,15 +75,12 @@ export class ConversationDatabase {
     ]);
   }
 
-  /** Returns the ids of those conversations of the owner in which a turn holds the text, whatever its case. */
-  async containing(text: string, owner: string): Promise<Set<string>> {
-    const wanted = text.toLocaleLowerCase();
+  /** Returns the ids of those conversations of the owner in which a turn holds the text, which is in lower case. */
+  async containing(wanted: string, owner: string): Promise<Set<string>> {
     const found = new Set<string>();
     let cursor = await this.database.transaction("bodies").store.index("owner").openCursor(owner);
     while (cursor) {
-      const turns = Object.values(cursor.value.tree.turns);
-      if (turns.some(({ content }) => content.toLocaleLowerCase().includes(wanted)))
-        found.add(cursor.value.id);
+      if (holds(cursor.value.tree, wanted)) found.add(cursor.value.id);
       cursor = await cursor.continue();
     }
     return found;

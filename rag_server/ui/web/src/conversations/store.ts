@@ -3,7 +3,7 @@
 import { create } from "zustand";
 import { type Conversation, ConversationDatabase, type ConversationHead } from "./database";
 import type { ConversationSettings } from "./settings";
-import { EMPTY, titleOf } from "./tree";
+import { EMPTY, holds, titleOf } from "./tree";
 
 /** While an answer streams, it is saved so often. */
 const SAVE_EVERY_MS = 1000;
@@ -21,7 +21,8 @@ interface Conversations {
   load(owner: string): Promise<void>;
   find(id: string): Promise<Conversation | null>;
   create(question: string, settings: ConversationSettings): Conversation;
-  change(id: string, changed: (conversation: Conversation) => Conversation): void;
+  /** "soon" is for what changes many times a second. */
+  change(id: string, changed: (conversation: Conversation) => Conversation, kept?: "now" | "soon"): void;
   rename(id: string, title: string): Promise<void>;
   delete(id: string): Promise<void>;
   undelete(): void;
@@ -39,12 +40,18 @@ export const conversations = create<Conversations>((set, get) => ({
   deleted: null,
 
   load: async (owner) => {
-    if (get().owner === owner) return;
-    set({ owner, heads: [], open: {}, deleted: null });
+    const before = get().owner;
+    if (before === owner) return;
+    // What was begun before it was known whose it is, is theirs; what was another's is out of sight.
+    set(({ heads, open }) =>
+      before === null
+        ? { owner, heads: heads.map((head) => ({ ...head, owner })), open: ownedBy(owner, open) }
+        : { owner, heads: [], open: {}, deleted: null },
+    );
     const kept = await withDatabase((opened) => opened.heads(owner));
     if (kept === null || get().owner !== owner) return;
-    // What was begun meanwhile stays.
     set(({ heads }) => ({ heads: latestFirst([...heads, ...kept.filter(({ id }) => !isAmong(heads, id))]) }));
+    saveNow();
   },
 
   find: async (id) => {
@@ -71,12 +78,18 @@ export const conversations = create<Conversations>((set, get) => ({
     return conversation;
   },
 
-  change: (id, changed) => {
+  change: (id, changed, kept = "now") => {
     const before = get().open[id];
     if (before === undefined) return;
     const after = { ...changed(before), updatedAt: Date.now() };
     set(({ open }) => ({ open: { ...open, [id]: after } }));
-    saveSoon(id);
+    showHead(after);
+    if (kept === "now") save(id);
+    else if (!timers.has(id))
+      timers.set(
+        id,
+        window.setTimeout(() => save(id), SAVE_EVERY_MS),
+      );
   },
 
   rename: async (id, title) => {
@@ -100,40 +113,51 @@ export const conversations = create<Conversations>((set, get) => ({
     const { deleted } = get();
     if (deleted === null) return;
     set(({ open }) => ({ open: { ...open, [deleted.id]: deleted }, deleted: null }));
-    saveSoon(deleted.id);
+    showHead(deleted);
+    save(deleted.id);
   },
 
   search: async (text) => {
     const { heads, owner } = get();
     const wanted = text.trim().toLocaleLowerCase();
     if (wanted === "" || owner === null) return heads;
-    const found = (await withDatabase((opened) => opened.containing(wanted, owner))) ?? new Set<string>();
-    return get().heads.filter(({ id, title }) => title.toLocaleLowerCase().includes(wanted) || found.has(id));
+    const kept = (await withDatabase((opened) => opened.containing(wanted, owner))) ?? new Set<string>();
+    return get().heads.filter(({ id, title }) => {
+      // What is open may be newer than what is kept.
+      const latest = get().open[id];
+      return (
+        title.toLocaleLowerCase().includes(wanted) ||
+        (latest === undefined ? kept.has(id) : holds(latest.tree, wanted))
+      );
+    });
   },
 }));
 
-function saveSoon(id: string): void {
-  const conversation = conversations.getState().open[id];
-  if (conversation !== undefined) showHead(conversation);
-  if (timers.has(id)) return;
-  timers.set(
-    id,
-    window.setTimeout(() => {
-      timers.delete(id);
-      const latest = conversations.getState().open[id];
-      if (latest !== undefined) void withDatabase((opened) => opened.put(latest));
-    }, SAVE_EVERY_MS),
-  );
+/** Saves a conversation at once. */
+function save(id: string): void {
+  window.clearTimeout(timers.get(id));
+  timers.delete(id);
+  const { open, owner } = conversations.getState();
+  const latest = open[id];
+  // Before it is known whose it is, it waits.
+  if (latest === undefined) return;
+  if (owner === null)
+    timers.set(
+      id,
+      window.setTimeout(() => save(id), SAVE_EVERY_MS),
+    );
+  else void withDatabase((opened) => opened.put(latest));
 }
 
 /** Saves what waits to be saved; the page is going away. */
 export function saveNow(): void {
-  for (const [id, timer] of timers) {
-    window.clearTimeout(timer);
-    timers.delete(id);
-    const latest = conversations.getState().open[id];
-    if (latest !== undefined) void withDatabase((opened) => opened.put(latest));
-  }
+  for (const id of [...timers.keys()]) save(id);
+}
+
+function ownedBy(owner: string, open: Record<string, Conversation>): Record<string, Conversation> {
+  return Object.fromEntries(
+    Object.entries(open).map(([id, conversation]) => [id, { ...conversation, owner }]),
+  );
 }
 
 /** Moves the conversation to the top of the list; while it streams, only when it is not there already. */

@@ -1,5 +1,15 @@
 import { expect, test } from "vitest";
-import { type AnswerTurn, branch, EMPTY, messagesOf, put, type QuestionTurn, show, siblings, titleOf } from "./tree";
+import {
+  type AnswerTurn,
+  branch,
+  EMPTY,
+  messagesOf,
+  put,
+  type QuestionTurn,
+  show,
+  siblings,
+  titleOf,
+} from "./tree";
 
 function question(id: string, parent: string | null, createdAt: number): QuestionTurn {
   return { id, parent, role: "user", content: `question ${id}`, createdAt };

@@ -81,6 +81,11 @@ export function messagesOf(turns: readonly Turn[]): { role: "user" | "assistant"
     .map(({ role, content }) => ({ role, content }));
 }
 
+/** Returns whether a turn holds the text, which is in lower case, whatever its own case. */
+export function holds({ turns }: Tree, wanted: string): boolean {
+  return Object.values(turns).some(({ content }) => content.toLocaleLowerCase().includes(wanted));
+}
+
 /** Returns a name for a conversation from its first question: a line of at most 60 characters. */
 export function titleOf(question: string): string {
   const line = question.trim().split("\n")[0]?.trim() ?? "";

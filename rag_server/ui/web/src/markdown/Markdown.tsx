@@ -6,6 +6,7 @@ import {
   memo,
   type ReactNode,
   useContext,
+  useDeferredValue,
   useRef,
   useState,
 } from "react";
@@ -37,9 +38,11 @@ interface MarkdownProps {
 export function Markdown({ source, numPassages = 0, grounding = UNGROUNDED }: MarkdownProps) {
   const before = useRef<Block[]>([]);
   before.current = blocksOf(source, before.current);
+  // It comes for all blocks at once, when the answer is complete; they are drawn anew one by one.
+  const grounded = useDeferredValue(grounding);
   return before.current.map((block) => (
     <BlockStart key={block.start} value={block.start}>
-      <MarkdownBlock source={block.source} numPassages={numPassages} grounding={within(grounding, block)} />
+      <MarkdownBlock source={block.source} numPassages={numPassages} grounding={within(grounded, block)} />
     </BlockStart>
   ));
 }
