@@ -1,4 +1,4 @@
-"""The command line: `rag-server serve | index | search | ask | keys | doctor`."""
+"""The command line: `rag-server serve | index | search | ask | batch | keys | doctor`."""
 
 import asyncio
 import json
@@ -121,6 +121,30 @@ def ask(
 
 
 @app.command()
+def batch(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows as .jsonl, .csv or .parquet, or OpenAI's batch lines.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where the answers go; what failed goes beside it.")],
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="The collection that questions are answered from.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask the rows that failed once more.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Answer the first rows only.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take in tokens and time, by a few rows.")
+    ] = False,
+    ordered: Annotated[bool, typer.Option("--ordered", help="Write the answers in the order of the input.")] = False,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Answer on this Ray cluster; `local` makes one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a file of questions or requests. Run it again after whatever ended it: it goes on where it stopped."""
+    from rag_server.commands.batching import BatchOptions, run_batch
+
+    options = BatchOptions(collection, retry_failed, limit, dry_run, ordered, as_json, ray)
+    if not run_batch(load_settings(), source, out, options):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, reachable and on which device, and what to do about what is not."""
     from rag_server.commands.diagnosis import run_doctor
@@ -189,6 +213,7 @@ def scripted_engine(
     fail_every: Annotated[int, typer.Option(min=0, help="Answer 503 to every n-th request.")] = 0,
     break_after_tokens: Annotated[int, typer.Option(min=0, help="Break a stream off after n tokens.")] = 0,
     context_length: Annotated[int, typer.Option(min=1, help="Tokens of prompt and answer together.")] = 8192,
+    max_running: Annotated[int, typer.Option(min=0, help="Requests that are answered at once; 0 is as many as come.")] = 0,
 ) -> None:
     """Serve deterministic answers over the engine's protocol, for tests and load."""
     from rag_server.engines.scripted import Script, run
@@ -200,6 +225,7 @@ def scripted_engine(
         fail_every=fail_every,
         break_after_tokens=break_after_tokens,
         context_length=context_length,
+        max_running=max_running,
     )
     run(script, host=host, port=port)
 

@@ -138,6 +138,7 @@ class LimitsSettings(_Section):
     search_waiting: int = Field(128, ge=0, description="Searches, rankings and embeddings that wait; more get 503.")
     upload_running: int = Field(8, ge=1, description="Uploads of files and parts that run at once.")
     upload_waiting: int = Field(64, ge=0, description="Uploads that wait; more get 503.")
+    batch_running: int = Field(256, ge=1, description="Rows of batches that are worked on at once, at most.")
     max_wait_s: float = Field(10.0, gt=0, description="Seconds that a request waits for its place before it gets 503.")
     deadline_s: float | None = Field(
         None, gt=0, description="Seconds that an answer or a search may take, with all of its parts. Unset: no limit."

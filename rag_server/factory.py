@@ -26,6 +26,7 @@ from rag_server.protocols import (
 )
 from rag_server.rewriting import QueryRewriter
 from rag_server.spans import Tracer
+from rag_server.store.batches import Batches
 from rag_server.store.chat_completions import ChatCompletions
 from rag_server.store.conversations import Conversations
 from rag_server.store.database import Database
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from rag_server.cache.rate_limiter import RateLimiter
     from rag_server.cache.redis_cache import RedisCache
     from rag_server.cache.valkey_process import ValkeyProcess
+    from rag_server.engines.engine_load import EngineMetrics
     from rag_server.engines.openai_http import OpenAIHttpEngine
     from rag_server.engines.scoring_http import ScoringHttpEngine
     from rag_server.engines.vllm_process import VllmProcess
@@ -71,6 +73,7 @@ class Store:
     chat_completions: ChatCompletions
     responses: Responses
     conversations: Conversations
+    batches: Batches
     keys: Keys
     log: SqlChunkLog
     selection: Selection
@@ -101,6 +104,7 @@ def open_store(settings: Settings) -> Store:
         chat_completions=ChatCompletions(database),
         responses=Responses(database),
         conversations=Conversations(database),
+        batches=Batches(database),
         keys=Keys(database),
         log=SqlChunkLog(database),
         selection=Selection(database),
@@ -166,7 +170,15 @@ def build_engine(settings: Settings, child: "VllmProcess | None") -> "OpenAIHttp
         # For a child, the setting names a folder and the child serves it under the folder's name.
         model=settings.engine.model if child is None else None,
         request_defaults=REQUEST_DEFAULTS if uses_packaged_model(settings) else None,
+        takes_priority=child is not None,
     )
+
+
+def build_engine_metrics(settings: Settings, child: "VllmProcess | None") -> "EngineMetrics":
+    """Return what reads how busy the engine is."""
+    from rag_server.engines.engine_load import EngineMetrics
+
+    return EngineMetrics(_base_url(settings.engine.base_url, child))
 
 
 def uses_packaged_model(settings: Settings) -> bool:

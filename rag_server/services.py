@@ -18,6 +18,7 @@ from rag_server import factory
 from rag_server.config import RerankKind, Settings
 from rag_server.engines.probe import EngineProbe
 from rag_server.errors import RagServerError, StoreDamagedError, StoreError
+from rag_server.live_traffic import LiveTraffic
 from rag_server.loopback import is_loopback
 from rag_server.pipeline import RagOptions, RagPipeline
 from rag_server.protocols import Embedder, Embedders, Reranker
@@ -48,12 +49,14 @@ class Services:
         self.engine_child = factory.build_engine_child(settings)
         self.engine = factory.build_engine(settings, self.engine_child)
         self._engine_probe = EngineProbe(self.engine)
+        self.engine_metrics = factory.build_engine_metrics(settings, self.engine_child)
         self.scorer_child = factory.build_scorer_child(settings)
         self.scorer = factory.build_scorer(settings, self.scorer_child)
         self.cache, self.cache_child = factory.build_cache(settings)
         self.rate_limiter = factory.build_rate_limiter(settings, self.cache_child)
         self.tracer = factory.build_tracer(settings)
         self.worker = WorkerProcess(settings, self.store.files)
+        self.live_traffic = LiveTraffic()
         self.default_options: RagOptions = factory.default_options(settings)
         # Lets the commands of this machine in, whoever else needs a key.
         self.local_secret = secrets.token_urlsafe(32)
@@ -242,6 +245,7 @@ class Services:
             if child is not None:
                 await child.stop()
         await self.engine.aclose()
+        await self.engine_metrics.aclose()
         if self.scorer is not None:
             await self.scorer.aclose()
         await self.cache.aclose()

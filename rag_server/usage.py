@@ -21,7 +21,8 @@ class RequestRecord:
     """What is known of a request while it runs.
 
     `charge` takes tokens off what the caller may use, `tracer` makes the spans of its stages below `span`; both are None
-    where there are no limits or no traces. `body_bytes` is what was read of the body.
+    where there are no limits or no traces. `body_bytes` is what was read of the body. `priority` is the engine's word for what
+    may wait: 0 is served before 1.
     """
 
     started_s: float = field(default_factory=time.perf_counter)
@@ -31,6 +32,7 @@ class RequestRecord:
     charge: Callable[[int], None] | None = None
     tracer: Tracer | None = None
     span: Span = NO_SPAN
+    priority: int = 0
 
     def elapsed_s(self) -> float:
         """Return the seconds since the request came."""

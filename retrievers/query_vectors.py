@@ -8,8 +8,11 @@ import numpy as np
 from rag_server.observability import CACHE_LOOKUPS
 from rag_server.protocols import Cache, Embedder, Embedders
 from rag_server.types import Vectors, VectorStore
+from retrievers.coalescing import Coalescer
 
 KEEP_S = 24 * 3600
+# More queries at once are embedded hardly faster, and whoever comes next waits for all of them.
+MAX_TOGETHER = 32
 # Of a unit vector in single precision.
 LENGTH_TOLERANCE = 1e-3
 
@@ -21,6 +24,7 @@ class CachedQueryVectors:
         self._embedders = embedders
         self._cache = cache
         self._key = key
+        self._coalescers: dict[str, Coalescer[Vectors]] = {}
 
     async def vector(self, vector_store: VectorStore, text: str) -> Vectors:
         """Return the query's unit vector, one row without its axis, remembered or computed."""
@@ -33,9 +37,17 @@ class CachedQueryVectors:
             if vector is not None:
                 return vector
             CACHE_LOOKUPS.labels("vector", "garbled").inc()
-        computed: Vectors = (await asyncio.to_thread(embedder.embed_queries, [text]))[0]
+        computed = await self._together(embedder).result(text)
         await self._cache.set(key, computed.astype("<f4").tobytes(), KEEP_S)
         return computed
+
+    def _together(self, embedder: Embedder) -> Coalescer[Vectors]:
+        """Return what embeds with that model the queries that come at the same time."""
+        if embedder.model_id not in self._coalescers:
+            self._coalescers[embedder.model_id] = Coalescer(
+                lambda texts: list(embedder.embed_queries(texts)), most=MAX_TOGETHER
+            )
+        return self._coalescers[embedder.model_id]
 
 
 def _unpacked(value: bytes, embedder: Embedder) -> Vectors | None:

@@ -42,6 +42,7 @@ from rag_server.commands.progress import IndexingBar
 from rag_server.config import Settings, load_settings
 from rag_server.engines.scripted import Script
 from rag_server.engines.scripted import create_app as create_scripted_app
+from rag_server.jobs.batches.starting import running_batches
 from rag_server.protocols import Embedder
 from rag_server.services import Services
 from tests.postgresql import Cluster, programs, running_cluster
@@ -177,7 +178,7 @@ def running_server(settings: Settings, *, engine: str) -> Iterator[httpx.Client]
     """Serve the whole application against the engine at that address; give a client of it."""
     with_engine = settings.model_copy(update={"engine": settings.engine.model_copy(update={"base_url": engine})})
     with (
-        served(create_app(Services(with_engine))) as url,
+        served(create_app(Services(with_engine), asking=running_batches)) as url,
         httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client,
     ):
         yield client

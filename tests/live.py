@@ -16,6 +16,7 @@ from rag_server.commands.indexing import building_ingest
 from rag_server.config import Settings, load_settings
 from rag_server.engines.scripted import Script
 from rag_server.engines.scripted import create_app as create_scripted_app
+from rag_server.jobs.batches.starting import running_batches
 from rag_server.jobs.worker import index_one
 from rag_server.protocols import Embedder
 from rag_server.services import Services
@@ -123,7 +124,7 @@ def live_server(data_dir: Path, embedder: Embedder, *, with_worker: bool = False
             if not with_worker:
                 services.worker = NoWorker()
             with (
-                served(create_app(services)) as url,
+                served(create_app(services, asking=running_batches)) as url,
                 building_ingest(settings, services.store) as ingest,
                 contextlib.ExitStack() as stack,
             ):

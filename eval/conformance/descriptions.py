@@ -22,6 +22,7 @@ GROUPS = (
     "Vector stores",
     "Responses",
     "Conversations",
+    "Batch",
 )
 BETA = "?beta=true"
 

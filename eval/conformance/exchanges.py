@@ -1,5 +1,6 @@
 """Requests to every endpoint, by group; each function leaves the answers with the driver."""
 
+import json
 from collections.abc import Callable
 
 from eval.conformance.driver import Driver
@@ -15,6 +16,7 @@ WEATHER = {
         "parameters": {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]},
     },
 }
+BATCH = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 CALL = 'call weather with {"town": "Rome"}'
 
 
@@ -122,6 +124,48 @@ def uploads(driver: Driver) -> None:
     driver.send("POST", f"/v1/uploads/{other}/complete", {"part_ids": parts})
 
 
+def batches(driver: Driver) -> None:
+    """Requests in a file: answered, given up over their input, cancelled, listed."""
+    path = "/v1/batches"
+    lines = [chat_line("one", "Hello"), chat_line("two", "Goodbye")]
+    request = {**BATCH, "metadata": {"topic": "greeting"}}
+    file = batch_file(driver, lines)
+    one = driver.made(
+        path, {**request, "input_file_id": file, "output_expires_after": {"anchor": "created_at", "seconds": 3600}}
+    )
+    driver.send("GET", path, params={"limit": 1})
+    _wait_for_end(driver, f"{path}/{one}")
+    ended = driver.send("GET", f"{path}/{one}")
+    driver.send("GET", f"/v1/files/{ended.get('output_file_id')}/content")
+    driver.send("POST", f"{path}/{one}/cancel")
+    faulty = driver.made(path, {**request, "input_file_id": batch_file(driver, [*lines, lines[0]])})
+    _wait_for_end(driver, f"{path}/{faulty}")
+    driver.send("GET", f"{path}/{faulty}")
+    other = driver.made(path, {**request, "input_file_id": file})
+    driver.send("POST", f"{path}/{other}/cancel")
+    driver.send("GET", path, params={"after": other})
+    driver.send("GET", f"{path}/missing")
+    driver.send("POST", path, {**request, "input_file_id": "missing"})
+    driver.send("POST", path, {**request, "input_file_id": file, "endpoint": "/v1/moderations"})
+
+
+def batch_file(driver: Driver, lines: list[Json]) -> str:
+    """Upload requests for a batch; return the file's id."""
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    return driver.made("/v1/files", files={"file": ("requests.jsonl", content)}, data={"purpose": "batch"})
+
+
+def chat_line(custom_id: str, text: str) -> Json:
+    """Return a line of a batch of chat requests."""
+    body = {"model": MODEL, "messages": _said(text)}
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def _wait_for_end(driver: Driver, batch: str) -> None:
+    for status in ("validating", "in_progress", "finalizing"):
+        driver.wait_while(batch, status)
+
+
 def vector_stores(driver: Driver) -> None:
     """Stores, their files, batches of files, and searches."""
     store, file = indexed_store(driver, "guides")
@@ -139,7 +183,7 @@ def vector_stores(driver: Driver) -> None:
         {"query": ["pump", "valve"], "filters": both, "max_num_results": 3, "ranking_options": ranking, "rewrite_query": True},
     )
     _files_of_store(driver, one, file)
-    _batches(driver, one)
+    _file_batches(driver, one)
     driver.send("DELETE", one)
     driver.send("GET", one)
 
@@ -159,7 +203,7 @@ def _files_of_store(driver: Driver, store: str, file: str) -> None:
     driver.send("GET", f"{store}/files/{bad}")
 
 
-def _batches(driver: Driver, store: str) -> None:
+def _file_batches(driver: Driver, store: str) -> None:
     upload = {"file": ("b.txt", TEXT.encode(), "text/plain")}
     ids = [driver.made("/v1/files", files=upload, data={"purpose": "assistants"}) for _ in range(3)]
     batch = driver.made(f"{store}/file_batches", {"file_ids": ids[:2], "attributes": {"year": 2024}})
@@ -178,4 +222,5 @@ GROUPS: dict[str, Callable[[Driver], None]] = {
     "Files": files,
     "Uploads": uploads,
     "Vector stores": vector_stores,
+    "Batch": batches,
 }

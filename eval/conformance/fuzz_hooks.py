@@ -19,6 +19,7 @@ USABLE: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "Hello"},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
     "/v1/uploads": {"mime_type": "text/plain", "bytes": 5},
+    "/v1/batches": {"endpoint": "/v1/chat/completions", "completion_window": "24h"},
     "/v1/vector_stores/{vector_store_id}/search": {"query": "pump"},
     "/v1/vector_stores/{vector_store_id}/file_batches": {"file_ids": [SEEDS.get("file_id")]},
 }

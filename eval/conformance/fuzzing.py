@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.conformance.driver import Driver
-from eval.conformance.exchanges import MODEL, indexed_store
+from eval.conformance.exchanges import BATCH, MODEL, batch_file, chat_line, indexed_store
 from eval.conformance.server import CheckedServer
 from rag_server.protocols import Json
 
@@ -77,10 +77,13 @@ def make_seeds(driver: Driver) -> Json:
     """Make one object of each kind; return their ids by the names that parameters have."""
     store, file = indexed_store(driver, "fuzzed")
     messages = [{"role": "user", "content": "Hello"}]
+    requests = batch_file(driver, [chat_line("one", "Hello")])
     found = driver.send("POST", f"/v1/vector_stores/{store}/search", {"query": "pump"})["data"]
     return {
         "vector_store_id": store,
         "file_id": file,
+        "input_file_id": requests,
+        "request_batch_id": driver.made("/v1/batches", {**BATCH, "input_file_id": requests}),
         "batch_id": driver.made(f"/v1/vector_stores/{store}/file_batches", {"file_ids": [file]}),
         "passage_id": found[0]["rag"]["passage_id"],
         "model": MODEL,

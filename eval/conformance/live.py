@@ -43,6 +43,14 @@ DEVIATIONS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"^createEmbedding \.data\[\]\.embedding: '.*is not of type 'array'", re.DOTALL),
         "OpenAI describes embeddings as arrays only, though encoding_format has base64",
     ),
+    (
+        re.compile(r"^\w+Batch(es)? (\.data\[\])?\.(\w+_at|\w+_file_id|errors|model): None is not of type"),
+        "what a batch does not have yet is null, as in the answers of OpenAI's own server and in its examples",
+    ),
+    (
+        re.compile(r"^\w+Batch(es)? (\.data\[\])?\.errors\.data\[\]\.(line|param): None is not of type"),
+        "an error of a batch that is not of one line, or of one field, has null there, as in OpenAI's own server",
+    ),
 )
 
 

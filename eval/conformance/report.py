@@ -32,12 +32,9 @@ def share_table(compared: Sequence[Comparison], theirs: Json) -> Table:
         for one in compared
     ]
     rest = sorted(group for group in counts if group and group not in GROUPS)
-    elsewhere: list[tuple[str, int, int | None, int, float]] = [
-        ("Batch (not served yet)", counts["Batch"], None, 0, 0.0),
-        (f"{len(rest) - 1} other groups (not served)", sum(counts[group] for group in rest if group != "Batch"), None, 0, 0.0),
-    ]
+    elsewhere = (f"{len(rest)} other groups (not served)", sum(counts[group] for group in rest), None, 0, 0.0)
     columns = ("group", "operations", "items", "served", "share in %")
-    return Table("Share of OpenAI's description served", columns, (*rows, *elsewhere))
+    return Table("Share of OpenAI's description served", columns, (*rows, elsewhere))
 
 
 def untagged_table(theirs: Json, ours: Json) -> Table:

@@ -1,9 +1,10 @@
 """Answers to questions as a JSON Lines file, one row per question, whoever gave them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rag_server.errors import ConfigError
 
@@ -54,10 +55,30 @@ class Prediction(_Row):
     prompt_tokens: int | None = Field(None, ge=0)
     output_tokens: int | None = Field(None, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_batch(cls, row: object) -> object:
+        """Take a row of `rag-server batch` for what it is: it has the passages and citations beside the answer."""
+        if not isinstance(row, dict) or "rag" in row or "passages" not in row:
+            return row
+        usage, timings_ms = _mapping(row, "usage"), _mapping(row, "timings_ms")
+        told = {
+            "rag": {"passages": row["passages"], "citations": row.get("citations", ())},
+            "prompt_tokens": usage.get("prompt_tokens"),
+            "output_tokens": usage.get("completion_tokens"),
+            "seconds": sum(timings_ms.values()) / 1000 if timings_ms else None,
+        }
+        return {**{name: value for name, value in row.items() if name not in ("passages", "citations")}, **told}
+
     @property
     def failed(self) -> bool:
         """Whether there is no answer."""
         return self.answer is None
+
+
+def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = row.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def read_predictions(path: Path) -> list[Prediction]:

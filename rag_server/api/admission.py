@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from prometheus_client import Counter
@@ -94,7 +94,14 @@ class Admission:
 
     async def _watched(self, work: Work | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application until it has answered, the client is gone, or the time is over."""
-        presence, answer = Presence(receive), _Answer(send)
+        if work in _ANSWERING:
+            with self._services.live_traffic.turn() as turn:
+                await self._until_answered(work, scope, receive, _Answer(send, begun=turn.over))
+        else:
+            await self._until_answered(work, scope, receive, _Answer(send))
+
+    async def _until_answered(self, work: Work | None, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        presence = Presence(receive)
         inside = asyncio.ensure_future(self._placed(work, scope, presence.receive, answer.send))
         gone = asyncio.ensure_future(presence.until_gone())
         try:
@@ -135,14 +142,17 @@ class Admission:
 class _Answer:
     """What was sent so far."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, begun: Callable[[], None] | None = None) -> None:
         self._send = send
+        self._begun = begun
         self.started = self.complete = self._is_event_stream = False
         self._last = b""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
+            if self._begun is not None:
+                self._begun()
             self._is_event_stream = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
         elif not message.get("more_body", False):
             self.complete = True

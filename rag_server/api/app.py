@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from rag_server.api.bodies import Bodies
 from rag_server.api.description import Description
 from rag_server.api.errors import ErrorResponses, install_error_handlers
 from rag_server.api.guard import Guard
+from rag_server.api.inside import Inside
 from rag_server.api.mcp import McpEndpoint
 from rag_server.api.observing import Observed
 from rag_server.api.page import UI_FOLDER, PassageLinks, page_routes
@@ -22,6 +24,7 @@ from rag_server.api.rate_limits import RateLimits
 from rag_server.api.request_ids import RequestIds
 from rag_server.api.responses.background import BackgroundRuns
 from rag_server.api.routes import (
+    batches,
     chat,
     completions,
     conversations,
@@ -72,6 +75,7 @@ ROUTE_GROUPS = (
     vector_stores,
     vector_store_files,
     file_batches,
+    batches,
     passages,
     rerank,
     description,
@@ -79,19 +83,27 @@ ROUTE_GROUPS = (
 
 # Work that begins once the server runs, such as indexing a first collection.
 Background = Callable[[Services], Awaitable[None]]
+# What runs for as long as the server does and asks its routes, such as the batches.
+Asking = Callable[[Services, Inside], AbstractAsyncContextManager[None]]
 
 
 def create_app(
-    services: Services, *, with_engine: bool = True, background: Background | None = None, ui_folder: Path = UI_FOLDER
+    services: Services,
+    *,
+    with_engine: bool = True,
+    background: Background | None = None,
+    asking: Asking | None = None,
+    ui_folder: Path = UI_FOLDER,
 ) -> FastAPI:
-    """Return the application; its lifespan starts and ends the services. The built page is in `ui_folder`."""
+    """Return the application; its lifespan starts and ends the services, and `asking`. The built page is in `ui_folder`."""
     mcp = McpEndpoint(services)
     background_runs = BackgroundRuns(services)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         running = services.running(with_engine=with_engine, background=background)
-        async with running, mcp.running(), background_runs.running():
+        asks = contextlib.nullcontext() if asking is None else asking(services, Inside(app, services))
+        async with running, mcp.running(), background_runs.running(), asks:
             yield
 
     queues = build_queues(services.settings.limits)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rag_server import errors
+from rag_server.batch_types import BatchEndedError
 from rag_server.protocols import Json
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ _STATUSES: tuple[tuple[type[errors.RagServerError], int], ...] = (
     (errors.PayloadTooLargeError, 413),
     (errors.UnsupportedEncodingError, 415),
     (errors.EmbeddingMismatchError, 409),
+    (BatchEndedError, 409),
     (errors.RateLimitedError, 429),
     (errors.OverloadedError, 503),
     (errors.DeadlineExceededError, 504),
@@ -39,6 +41,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 _PASSING = (errors.RateLimitedError, errors.OverloadedError, errors.EngineUnavailableError)
 _LASTING = (
     errors.EmbeddingMismatchError,
+    BatchEndedError,
     errors.DeadlineExceededError,
     errors.StoreDamagedError,
     errors.MissingExtraError,

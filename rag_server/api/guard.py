@@ -17,13 +17,15 @@ from rag_server.types import Caller
 PUBLIC = frozenset({"/", "/ui", "/health", "/ready", "/metrics", "/openapi.json"})
 PUBLIC_FOLDER = "/ui/"
 
-# Inference takes `ask`; of the rest, reading takes `read` and changing takes `write`.
+# Inference takes `ask`; of the rest, reading takes `read` and changing takes `write`, unless it is said below.
 ASKING = re.compile(
     r"/v1/(chat/completions|completions|embeddings|responses|conversations|rerank)(/.*)?"
     r"|/v1/vector_stores/[^/]+/search/?|/v2/rerank/?|/mcp(/.*)?"
 )
-# Who asks has to find the models, and gets the addresses of passages as citations.
-READ_BY_ASKERS = re.compile(r"/v1/(models|passages)(/.*)?")
+# Who asks has to find the models, gets the addresses of passages as citations, and looks after the own batches.
+READ_BY_ASKERS = re.compile(r"/v1/(models|passages|batches)(/.*)?")
+# Requests in a file are requests.
+CHANGED_BY_ASKERS = re.compile(r"/v1/batches(/.*)?")
 # Every key may ask what it may.
 OPEN_TO_ALL_KEYS = re.compile(r"/v1/rag/?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -85,7 +87,7 @@ def sufficient_scopes(method: str, path: str) -> frozenset[types.Scope]:
     if method in READING and OPEN_TO_ALL_KEYS.fullmatch(path):
         return frozenset({"ask", "read", "write"})
     if method not in READING:
-        return frozenset({"write"})
+        return frozenset({"ask"}) if CHANGED_BY_ASKERS.fullmatch(path) else frozenset({"write"})
     return frozenset({"ask", "read"}) if READ_BY_ASKERS.fullmatch(path) else frozenset({"read"})
 
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rag_server.api.errors import error_response
 from rag_server.api.guard import is_public
 from rag_server.api.work import work_of
-from rag_server.cache.rate_limiter import DAY_S, MINUTE_S, Limit, LimitKind, Standing, Verdict
+from rag_server.cache.rate_limiter import DAY_S, MINUTE_S, Limit, LimitKind, RateLimiter, Standing, Verdict
 from rag_server.config import LimitsSettings
 from rag_server.errors import RateLimitedError
 from rag_server.services import Services
@@ -45,9 +45,9 @@ class RateLimits:
         if not limits:
             await self._app(scope, receive, send)
             return
-        name = NO_KEY if caller is None or caller.key_id is None else caller.key_id
+        name = _name_of(caller)
         if work_of(scope["method"], scope["path"]) is not None:
-            self._charge_tokens(name, limits)
+            charge_tokens(self._limiter, name, limits)
         announced = Headers(scope=scope).get("content-length", "")
         num_bytes = int(announced) if announced.isdecimal() else 0
         costs = _costs(scope, limits, num_bytes)
@@ -70,13 +70,6 @@ class RateLimits:
         finally:
             self._settle(name, uploads, upload)
 
-    def _charge_tokens(self, name: str, limits: Sequence[Limit]) -> None:
-        """Have the tokens of the answer charged when they are known."""
-        tokens = [limit for limit in limits if limit.name.startswith("tokens_")]
-        record = current_record()
-        if tokens and record is not None:
-            record.charge = lambda number: self._limiter.charge(name, [(limit, number) for limit in tokens])
-
     def _settle(self, name: str, uploads: Sequence[Limit], upload: "_Upload") -> None:
         """Charge an upload that did not announce its size, and give back what was charged for one that came to nothing."""
         if upload.was_taken and not upload.announced and upload.num_bytes:
@@ -84,6 +77,24 @@ class RateLimits:
         elif not upload.was_taken and upload.announced:
             costs = [(limit, upload.announced) for limit in uploads]
             self._limiter.give_back(name, costs, taken_s=upload.began_s)
+
+
+def charge_batched_tokens(limiter: RateLimiter, caller: Caller, settings: LimitsSettings) -> None:
+    """Have the tokens of a batch's request charged to its key's quota; the rate per minute is for those who wait."""
+    quotas = [limit for limit in limits_of(caller, settings) if limit.kind == "quota"]
+    charge_tokens(limiter, _name_of(caller), quotas)
+
+
+def charge_tokens(limiter: RateLimiter, name: str, limits: Sequence[Limit]) -> None:
+    """Have the tokens of the answer charged when they are known."""
+    tokens = [limit for limit in limits if limit.name.startswith("tokens_")]
+    record = current_record()
+    if tokens and record is not None:
+        record.charge = lambda number: limiter.charge(name, [(limit, number) for limit in tokens])
+
+
+def _name_of(caller: Caller | None) -> str:
+    return NO_KEY if caller is None or caller.key_id is None else caller.key_id
 
 
 class _Upload:

@@ -1,10 +1,11 @@
-"""The bodies of files, uploads and vector stores. The bounds are OpenAI's; where it sets none, they keep a row small."""
+"""The bodies of files, uploads, vector stores, batches. The bounds are OpenAI's; where it sets none, they keep a row small."""
 
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from rag_server.api.schemas import MAX_QUERY_CHARACTERS, RagBody
+from rag_server.batch_types import BatchEndpoint
 from rag_server.filters import MAX_ATTRIBUTES, MAX_KEY_CHARACTERS, MAX_VALUE_CHARACTERS, UNSTORABLE
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
@@ -60,6 +61,16 @@ class CompleteUploadBody(_Body):
 
     part_ids: list[ObjectId] = Field(min_length=1, max_length=10_000)
     md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{32}$")] | None = None
+
+
+class CreateBatchBody(_Body):
+    """Requests to answer in the background, by the file that holds them."""
+
+    input_file_id: ObjectId
+    endpoint: BatchEndpoint
+    completion_window: Literal["24h"]
+    metadata: Metadata | None = None
+    output_expires_after: FileExpiry | None = None
 
 
 class StaticChunking(_Body):

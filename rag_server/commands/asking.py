@@ -37,9 +37,9 @@ class AskOptions:
 async def run_search(settings: Settings, query: str, *, collection: str, k: int, options: AskOptions, as_json: bool) -> None:
     """Print the best passages."""
     by_a_language_model = (options.rerank or settings.rerank.kind) in BY_A_LANGUAGE_MODEL
-    async with _client(settings, with_engine=by_a_language_model) as client:
+    async with server_client(settings, with_engine=by_a_language_model) as client:
         if by_a_language_model:
-            await _wait_ready(client, collection)
+            await wait_ready(client, collection)
         path = f"/v1/vector_stores/{quote(collection, safe='')}/search"
         body = {"query": query, "max_num_results": k, "filters": options.filters, "rag": {"rerank": options.rerank}}
         page = _checked(await client.post(path, json=body))
@@ -58,8 +58,8 @@ async def run_search(settings: Settings, query: str, *, collection: str, k: int,
 
 async def run_ask(settings: Settings, question: str, *, collection: str, options: AskOptions, as_json: bool) -> None:
     """Print the answer as it is written, then what it rests on."""
-    async with _client(settings, with_engine=True) as client:
-        await _wait_ready(client, collection)
+    async with server_client(settings, with_engine=True) as client:
+        await wait_ready(client, collection)
         body = {"model": f"rag/{collection}", "messages": [{"role": "user", "content": question}], "stream": True}
         body["rag"] = asdict(options)
         answer, rag = await _stream(client, body, shown=not as_json)
@@ -71,15 +71,17 @@ async def run_ask(settings: Settings, question: str, *, collection: str, options
 
 
 @contextlib.asynccontextmanager
-async def _client(settings: Settings, *, with_engine: bool) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client of the server that runs on this data directory, or of a temporary one."""
+async def server_client(
+    settings: Settings, *, with_engine: bool, what: str = "this question"
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of the server that runs on this data directory, or of a temporary one that is started for `what`."""
     address = read_address(settings.data_dir)
     if address is not None and await _answers(address.url):
         async with _connection(address) as client:
             yield client
         return
     if with_engine:
-        print("no server is running: starting one for this question (`rag-server serve` keeps one ready)", file=sys.stderr)
+        print(f"no server is running: starting one for {what} (`rag-server serve` keeps one ready)", file=sys.stderr)
     async with (
         temporary_server(settings, with_engine=with_engine) as started,
         _connection(started) as client,
@@ -102,7 +104,7 @@ async def _answers(address: str) -> bool:
         return False
 
 
-async def _wait_ready(client: httpx.AsyncClient, collection: str) -> None:
+async def wait_ready(client: httpx.AsyncClient, collection: str | None = None) -> None:
     """Return once questions are answered, showing what is still missing.
 
     Raises:
@@ -111,7 +113,7 @@ async def _wait_ready(client: httpx.AsyncClient, collection: str) -> None:
     with Console(stderr=True).status("starting") as status:
         while True:
             missing = (await client.get("/ready")).json()["missing"]
-            if "index" not in missing:
+            if collection is not None and "index" not in missing:
                 _checked(await client.get(f"/v1/vector_stores/{quote(collection, safe='')}"))
             if not missing:
                 return

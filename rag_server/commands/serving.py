@@ -18,6 +18,7 @@ from rag_server.api.app import Background, create_app
 from rag_server.commands.draining import DrainingServer
 from rag_server.config import Settings
 from rag_server.errors import ConfigError, RagServerError
+from rag_server.jobs.batches.starting import running_batches
 from rag_server.jobs.worker import NoProgress
 from rag_server.loopback import is_loopback
 from rag_server.services import Address, Services, write_address
@@ -95,7 +96,7 @@ async def temporary_server(settings: Settings, *, with_engine: bool) -> AsyncIte
 
 
 def _server(services: Services, *, with_engine: bool = True, background: Background | None = None) -> uvicorn.Server:
-    app = create_app(services, with_engine=with_engine, background=background)
+    app = create_app(services, with_engine=with_engine, background=background, asking=running_batches)
     return DrainingServer(
         uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, server_header=False), services
     )

@@ -15,7 +15,7 @@ from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUna
 from rag_server.event_lines import event_data
 from rag_server.protocols import Json
 from rag_server.spans import Span
-from rag_server.usage import tokens_of, traced
+from rag_server.usage import current_record, tokens_of, traced
 
 log = structlog.get_logger()
 
@@ -42,12 +42,15 @@ class OpenAIHttpEngine:
         context_length: int | None = None,
         model: str | None = None,
         request_defaults: Json | None = None,
+        takes_priority: bool = False,
     ) -> None:
+        """Connect to nothing yet; only an engine with `takes_priority` is told which requests may wait: others refuse it."""
         self._http = EngineHttpClient(api_key=api_key, timeout_s=timeout_s)
         self._base_url = base_url
         self._configured_context_length = context_length
         self._configured_model = model
         self._request_defaults = request_defaults or {}
+        self._takes_priority = takes_priority
         self._counts_tokens = True
         self._known_models: tuple[float, list[Json]] = (0.0, [])
 
@@ -75,7 +78,7 @@ class OpenAIHttpEngine:
 
     async def chat(self, body: Json) -> Json:
         """Return the completion of a chat request."""
-        return completed_chat(await self._post("/chat/completions", {**self._request_defaults, **body}), body)
+        return completed_chat(await self._post("/chat/completions", self._asked(body)), body)
 
     async def stream_chat(self, body: Json) -> AsyncGenerator[Json, None]:
         """Yield the chunks of a streamed chat request; closing the iterator ends the engine's work.
@@ -85,18 +88,18 @@ class OpenAIHttpEngine:
             EngineProtocolError: The stream broke off; it is never tried again, since a part of it was already handed on.
         """
         shape = StreamShape(body, "chat.completion.chunk", CHAT_ID)
-        async with aclosing(self._stream("/chat/completions", {**self._request_defaults, **body})) as chunks:
+        async with aclosing(self._stream("/chat/completions", self._asked(body))) as chunks:
             async for chunk in chunks:
                 yield shape.chat_chunk(chunk)
 
     async def complete(self, body: Json) -> Json:
         """Return the completion of a text request."""
-        return completed_text(await self._post("/completions", {**self._request_defaults, **body}), body)
+        return completed_text(await self._post("/completions", self._asked(body)), body)
 
     async def stream_complete(self, body: Json) -> AsyncGenerator[Json, None]:
         """Yield the chunks of a streamed text request; see `stream_chat`."""
         shape = StreamShape(body, "text_completion", TEXT_ID)
-        async with aclosing(self._stream("/completions", {**self._request_defaults, **body})) as chunks:
+        async with aclosing(self._stream("/completions", self._asked(body))) as chunks:
             async for chunk in chunks:
                 yield shape.text_chunk(chunk)
 
@@ -138,6 +141,12 @@ class OpenAIHttpEngine:
         lengths = {entry.get("id"): entry.get("max_model_len") for entry in await self._recent_models()}
         length = lengths.get(model)
         return length if isinstance(length, int) else ASSUMED_CONTEXT_LENGTH
+
+    def _asked(self, body: Json) -> Json:
+        """Return the request as it is sent. Who is served first is said here, and not by clients."""
+        record = current_record()
+        priority = {"priority": 0 if record is None else record.priority} if self._takes_priority else {}
+        return {**self._request_defaults, **body, **priority}
 
     async def _post(self, path: str, body: Json) -> Json:
         with traced(_OPERATIONS[path], model=str(body.get("model"))) as span:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Message, Send
 
 from rag_server.engines.scripted_answers import TOKEN, content_texts, count_tokens, reply, scripted_answer, spoken
+from rag_server.engines.scripted_places import Places
 from rag_server.engines.scripted_ranking import first_token_logprobs
 from rag_server.engines.scripted_shapes import ChatAnswer, TextAnswer, embeddings
 
@@ -24,7 +26,7 @@ TEXT_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How the engine behaves. `fail_every` and `break_after_tokens` of 0 mean never."""
+    """How the engine behaves. `fail_every` and `break_after_tokens` of 0 mean never, `max_running` of 0 as many as come."""
 
     answer: str | None = None
     time_to_first_token_s: float = 0.0
@@ -32,6 +34,7 @@ class Script:
     fail_every: int = 0
     break_after_tokens: int = 0
     context_length: int = 8192
+    max_running: int = 0
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class ScriptedEngine:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.stats = Stats()
+        self._places = Places(script.max_running)
         self._vocabulary: dict[str, int] = {}
 
     async def models(self, _: Request) -> Response:
@@ -68,6 +72,15 @@ class ScriptedEngine:
     async def health(self, _: Request) -> Response:
         """Answer GET /health."""
         return Response()
+
+    async def metrics(self, _: Request) -> Response:
+        """Answer GET /metrics as vLLM does, with what is told there of its queue."""
+        numbers = {"running": self.stats.running, "waiting": self._places.waiting}
+        lines = [
+            f'# TYPE vllm:num_requests_{name} gauge\nvllm:num_requests_{name}{{engine="0",model_name="{MODEL}"}} {number}.0\n'
+            for name, number in numbers.items()
+        ]
+        return Response("".join(lines), media_type="text/plain; version=0.0.4")
 
     async def read_stats(self, _: Request) -> Response:
         """Answer GET /scripted/stats."""
@@ -138,9 +151,10 @@ class ScriptedEngine:
             breaks = 0 < self.script.break_after_tokens <= num_tokens
             response = _CutResponse if breaks else StreamingResponse
             return response(self._stream(answer), media_type="text/event-stream")
-        self.stats.running += 1
-        completed = await _stays(request, self.script.time_to_first_token_s + num_tokens * self._token_s)
-        self._ended(completed=completed)
+        async with self._places.place():
+            self.stats.running += 1
+            completed = await _stays(request, self.script.time_to_first_token_s + num_tokens * self._token_s)
+            self._ended(completed=completed)
         return JSONResponse(answer.completion())
 
     def _ended(self, *, completed: bool) -> None:
@@ -176,6 +190,11 @@ class ScriptedEngine:
         return 1 / self.script.tokens_per_s if self.script.tokens_per_s else 0.0
 
     async def _stream(self, answer: ChatAnswer | TextAnswer) -> AsyncIterator[str]:
+        async with self._places.place(), aclosing(self._events(answer)) as events:
+            async for event in events:
+                yield event
+
+    async def _events(self, answer: ChatAnswer | TextAnswer) -> AsyncGenerator[str, None]:
         completed = False
         self.stats.running += 1
         try:
@@ -214,6 +233,7 @@ def create_app(script: Script) -> Starlette:
             Route("/v1/embeddings", engine.embed, methods=["POST"]),
             Route("/tokenize", engine.tokenize, methods=["POST"]),
             Route("/health", engine.health),
+            Route("/metrics", engine.metrics),
             Route("/scripted/stats", engine.read_stats),
         ]
     )

@@ -200,7 +200,7 @@ class VllmProcess:
         if model is None:
             model, name = await self._packaged_model(), smollm2_weights.MODEL_NAME
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name"]
-        command += [str(name), "--host", "127.0.0.1", "--disable-log-stats", *self._vllm_task.arguments]
+        command += [str(name), "--host", "127.0.0.1", *self._vllm_task.arguments]
         command += ["--allowed-media-domains", NO_MEDIA_DOMAIN]
         limit = self._vllm_task.cpu_context_length if on_cpu else self._vllm_task.gpu_context_length
         if limit is not None:

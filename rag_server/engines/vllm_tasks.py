@@ -29,8 +29,15 @@ GENERATE = VllmTask(
     name="generate",
     setting="RAG_ENGINE__MODEL",
     log_file="vllm.log",
-    # Without the second, the usage in an answer does not say how many tokens of the prompt were cached.
-    arguments=("--logits-processors", LOGITS_PROCESSOR, "--enable-prompt-tokens-details"),
+    # Without the second, the usage in an answer does not say how many tokens of the prompt were cached; with the third, the
+    # rows of batches wait for everybody else's requests. Statistics are left on: batches go by the number of those that wait.
+    arguments=(
+        "--logits-processors",
+        LOGITS_PROCESSOR,
+        "--enable-prompt-tokens-details",
+        "--scheduling-policy",
+        "priority",
+    ),
     cpu_cache_gib=2,
     cpu_context_length=8192,
     # The embedding model and FAISS live on the same device.
@@ -44,7 +51,7 @@ RERANK = VllmTask(
     name="rerank",
     setting="RAG_RERANK__MODEL",
     log_file="vllm-rerank.log",
-    arguments=("--runner", "pooling"),
+    arguments=("--runner", "pooling", "--disable-log-stats"),
     cpu_cache_gib=4,
     cpu_context_length=16384,
     # What the model that answers leaves.

@@ -1,10 +1,13 @@
-"""Removes what has expired: files, uploads in parts that were never completed, and what a killed process left of an upload."""
+"""Removes what has expired, what a killed process left of an upload, and the rows of batches whose results are in files."""
 
 import time
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, exists, or_, select
 
+from rag_server.batch_types import UNFINISHED
 from rag_server.store import schema
+from rag_server.store.batch_rows import remove_rows
+from rag_server.store.batch_schema import batch_rows, batches
 from rag_server.store.database import Database
 from rag_server.store.uploads import delete_uploads
 from rag_server.types import Access
@@ -13,11 +16,12 @@ from rag_server.types import Access
 ABANDONED_S = 24 * 3600
 # In one transaction, so that others get their turn.
 MAX_AT_ONCE = 100
+MAX_ROWS_AT_ONCE = 2000
 
 
 def remove_expired(database: Database) -> int:
-    """Remove a portion of what has expired; return how many files and sessions it was."""
-    return _remove_files(database) + _remove_sessions(database)
+    """Remove a portion of what has expired; return how many files, sessions and rows it was."""
+    return _remove_files(database) + _remove_sessions(database) + _remove_batch_rows(database)
 
 
 def _remove_files(database: Database) -> int:
@@ -46,3 +50,15 @@ def _remove_sessions(database: Database) -> int:
             connection.execute(delete(parts).where(parts.c.session_id.in_(found)))
             connection.execute(delete(sessions).where(sessions.c.id.in_(found)))
     return len(found)
+
+
+def _remove_batch_rows(database: Database) -> int:
+    """Remove a portion of the rows of a batch that has ended; those of the command line stay, since they are the only copy."""
+    has_ended = batches.c.status.not_in(UNFINISHED) & batches.c.input_file_id.is_not(None)
+    has_rows = exists().where(batch_rows.c.batch_id == batches.c.id)
+    with database.read() as connection:
+        batch_id = connection.execute(select(batches.c.id).where(has_ended, has_rows).limit(1)).scalar_one_or_none()
+    if batch_id is None:
+        return 0
+    with database.write() as connection:
+        return remove_rows(connection, batch_id, MAX_ROWS_AT_ONCE)

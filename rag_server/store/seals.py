@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, select, update
 
 from rag_server.store import schema
+from rag_server.store.batch_schema import batch_results, batch_rows, batches
 from rag_server.store.chat_schema import chat_completions
 from rag_server.store.dialogue_schema import conversation_items, conversations, response_items, responses
 from rag_server.store.section_schema import document_sections
@@ -70,6 +71,32 @@ SEALED: Mapping[Table, tuple[str, ...]] = {
     conversations: ("id", "tenant", "owner", "created_at", "metadata"),
     conversation_items: ("conversation_id", "id", "item"),
     document_sections: ("document_key", "sections"),
+    batches: (
+        "id",
+        "kind",
+        "tenant",
+        "owner",
+        "key_id",
+        "scopes",
+        "endpoint",
+        "input_file_id",
+        "metadata",
+        "output_expires_after_s",
+        "fingerprint",
+        "created_at",
+    ),
+    batch_rows: ("batch_id", "number", "custom_id", "request", "key", "is_refused"),
+    batch_results: (
+        "batch_id",
+        "number",
+        "sequence",
+        "status",
+        "status_code",
+        "response",
+        "request_id",
+        "error_code",
+        "error_message",
+    ),
     schema.documents: ("vector_store_id", "file_key", "document_id", "title", "text", "attributes"),
     schema.keys: (
         "id",

@@ -32,13 +32,25 @@ class Uploads:
         self._database = database
 
     def put(
-        self, access: Access, *, filename: str, purpose: str, content: Iterable[bytes], expires_after_s: int | None = None
+        self,
+        access: Access,
+        *,
+        filename: str,
+        purpose: str,
+        content: Iterable[bytes],
+        expires_after_s: int | None = None,
+        upload_id: str | None = None,
     ) -> Upload:
-        """Store a file; it exists once this returns, and not at all if it breaks off before."""
+        """Store a file; it exists once this returns, and not at all if it breaks off before.
+
+        One with the id `upload_id`, where that is given, is replaced.
+        """
         now = int(time.time())
         expires_at = expiry_of(purpose, expires_after_s, now)
-        upload = Upload(new_id("file-"), access.tenant, filename, purpose, 0, now, expires_at)
+        upload = Upload(upload_id or new_id("file-"), access.tenant, filename, purpose, 0, now, expires_at)
         with self._database.write() as connection:
+            if upload_id is not None:
+                delete_uploads(connection, [upload_id], access)
             begin_upload(connection, upload, access)
         size = 0
         for number, part in enumerate(content):

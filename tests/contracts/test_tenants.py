@@ -175,10 +175,10 @@ class Witness:
         self._key = key
         self._hidden = [secret.encode() for secret in world.hidden(key)]
 
-    def ask(self, method: str, path: str, body: object = None, *, accept: str = "*/*") -> httpx.Response:
+    def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
         engine = self._world.live.engine.sent
         engine.clear()
-        response = self._key.client.request(method, path, json=body, headers={"accept": accept})
+        response = self._key.client.request(method, path, json=body)
         asked = f"{path} {json.dumps(body)}".encode()
         for secret in self._hidden:
             # What was asked for may be said back; nothing else may be said.
@@ -299,11 +299,11 @@ def check_lists_and_counts(world: World, key: Key) -> None:
 
 
 def check_passages(world: World, key: Key) -> None:
-    """Of all passages that exist, those that the key may read answer, to programs and browsers."""
+    """Of all passages that exist, those that the key may read answer, with their text and the file that they come from."""
     witness = Witness(world, key)
     for passage_id, file in passages(world).items():
-        for accept in ("application/json", "text/html"):
-            response = witness.ask("GET", f"/v1/passages/{passage_id}", accept=accept)
+        for part in ("", "/text", "/original"):
+            response = witness.ask("GET", f"/v1/passages/{passage_id}{part}")
             assert response.status_code == (200 if key.reads(file) else 404)
 
 
@@ -328,7 +328,8 @@ def check_files(world: World, key: Key) -> None:
         for store in {file.store, world.stores[key.tenant, "docs"]}:
             path = f"/v1/vector_stores/{store}/files/{file.id}"
             is_there = key.reads(file) and store == file.store
-            assert witness.ask("GET", path).status_code == (200 if is_there else 404)
+            for part in ("", "/passages"):
+                assert witness.ask("GET", f"{path}{part}").status_code == (200 if is_there else 404)
             if not is_there:
                 assert witness.ask("POST", path, {"attributes": {}}).status_code == 404
                 assert witness.ask("POST", f"{path}/cancel").status_code == 404

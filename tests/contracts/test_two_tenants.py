@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from rag_server.protocols import Embedder
+from rag_server.store.batches import Batches
 from tests.live import Live, live_server
 from tests.routes import endpoints, unstarted_app
 
@@ -27,6 +28,7 @@ STRANGERS = ("globex", "")
 VOLATILE = ("last_active_at", "expires_at")
 # They say that it is too late, which is not the same as that there is nothing.
 TOO_LATE = ("/cancel", "/complete")
+BATCH = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
 @dataclass
@@ -76,7 +78,12 @@ def _make_files(live: Live, tenant: Tenant) -> None:
     part = tenant.post(f"/v1/uploads/{upload}/parts", files={"data": ("part", b"abc")})["id"]
     [passage, *_] = live.search(store, tenant.word, tenant.client)
     tenant.parts.append(part)
+    request = {"custom_id": tenant.word, "method": "POST", "url": BATCH["endpoint"], "body": {"model": "scripted"}}
+    sent = {"files": {"file": (f"{tenant.word}.jsonl", json.dumps(request))}, "data": {"purpose": "batch"}}
+    requests = tenant.post("/v1/files", **sent)["id"]
     tenant.ids |= {
+        "requests_file_id": [requests],
+        "request_batch_id": [tenant.post("/v1/batches", json={**BATCH, "input_file_id": requests})["id"]],
         "file_id": [first],
         "vector_store_id": [store, names[0]],
         "batch_id": [batch["id"]],
@@ -145,6 +152,8 @@ def references(asking: Tenant, named: Tenant) -> list[tuple[str, str, dict[str, 
             ("POST", "/v1/chat/completions", {**chat, "rag": {"vector_store_ids": [id_]}})
             for id_ in named.ids["vector_store_id"]
         ),
+        ("POST", "/v1/batches", {**BATCH, "input_file_id": named.id("requests_file_id")}),
+        ("GET", f"/v1/batches?after={named.id('request_batch_id')}", {}),
         ("GET", f"/v1/files?after={file}", {}),
         ("GET", f"/v1/vector_stores?after={store}", {}),
         ("GET", f"/v1/vector_stores?before={store}", {}),
@@ -188,9 +197,11 @@ def seen_by(tenant: Tenant) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Live]:
-    """One server for all tenants."""
-    with live_server(tmp_path_factory.mktemp("two"), embedder, auth={"required": True}) as server:
-        yield server
+    """One server for all tenants; batches wait, so that nothing changes but by requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batches, "lease", lambda _: None)
+        with live_server(tmp_path_factory.mktemp("two"), embedder, auth={"required": True}) as server:
+            yield server
 
 
 @pytest.fixture(scope="module")

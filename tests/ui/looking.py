@@ -37,4 +37,4 @@ class Pictures:
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
             page.screenshot(path=self._folder / f"{name}-{scheme}.png", scale="css", animations="disabled", caret="hide")
-        page.emulate_media(color_scheme=None)
+        page.emulate_media(color_scheme="null")

@@ -23,9 +23,10 @@ class Site:
         self.live = live
         self.url = live.url
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, *, status: int = 200) -> None:
+        """Return once /ready answers with that; what the server knows of its engine may be a second old."""
         ends = time.monotonic() + READY_WITHIN_S
-        while (answer := self.live.client.get("/ready")).status_code != 200:
+        while (answer := self.live.client.get("/ready")).status_code != status:
             assert time.monotonic() < ends, answer.text
             time.sleep(0.05)
 

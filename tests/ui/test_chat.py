@@ -233,6 +233,7 @@ def test_another_collection_is_chosen_in_the_settings(new_site: NewSite, open_pa
         site.collection("mainland", {"ferry.md": "# Mainland\n\nThe ferry to Bergen leaves at noon.\n"})
         site.collection("island", {"ferry.md": FERRY})
         page = open_page(site.url)
+        expect(page.get_by_role("button", name="Collections: island")).to_be_visible()
         page.get_by_role("button", name="Settings").click()
         dialog = page.get_by_role("dialog", name="Settings of this conversation")
         dialog.get_by_role("checkbox", name="mainland").check()

@@ -43,6 +43,7 @@ def test_an_engine_that_starts_is_named_until_it_is_there(
     with new_site() as site:
         site.collection("handbook", {"ferry.md": f"# Ferry\n\n{FERRY_SENTENCE}\n"})
         site.replace_engine(silent())
+        site.wait_until_ready(status=503)
         page = open_page(site.url)
         banner = page.get_by_role("status").filter(has_text="Starting")
         expect(banner).to_contain_text("engine")

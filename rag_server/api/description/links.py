@@ -32,6 +32,7 @@ _LINKS: dict[str, tuple[_Link, ...]] = {
     "createFile": (
         *(_Link(name, {"file_id": _ID}) for name in ("retrieveFile", "downloadFile", "deleteFile")),
         _Link("createVectorStore", {}, {"file_ids": [_ID]}),
+        _Link("createBatch", {}, {"input_file_id": _ID, "endpoint": "/v1/chat/completions", "completion_window": "24h"}),
     ),
     "createUpload": tuple(_Link(name, {"upload_id": _ID}) for name in ("addUploadPart", "completeUpload", "cancelUpload")),
     "addUploadPart": (_Link("completeUpload", {"upload_id": "$request.path.upload_id"}, {"part_ids": [_ID]}),),
@@ -69,6 +70,7 @@ _LINKS: dict[str, tuple[_Link, ...]] = {
         *(_Link(name, {"response_id": _ID}) for name in ("getResponse", "cancelResponse", "listInputItems", "deleteResponse")),
         _Link("createResponse", {}, {"previous_response_id": _ID}),
     ),
+    "createBatch": tuple(_Link(name, {"request_batch_id": _ID}) for name in ("retrieveBatch", "cancelBatch")),
     "createConversation": (
         *(
             _Link(name, {"conversation_id": _ID})

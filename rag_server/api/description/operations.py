@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openai.types import (
+    Batch,
     Completion,
     CreateEmbeddingResponse,
     FileDeleted,
@@ -16,6 +17,7 @@ from openai.types import (
     Upload,
     VectorStore,
     VectorStoreDeleted,
+    batch_create_params,
     upload_complete_params,
     upload_create_params,
     vector_store_create_params,
@@ -53,7 +55,7 @@ from openai.types.vector_stores import (
     file_update_params,
 )
 
-from rag_server.api.description import own
+from rag_server.api.description import own, own_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,16 @@ def _conversations() -> list[Operation]:
     ]
 
 
+def _batches() -> list[Operation]:
+    group, path, one = "Batch", "/v1/batches", "/v1/batches/{request_batch_id}"
+    return [
+        Operation("post", path, "createBatch", group, Batch, batch_create_params.BatchCreateParams),
+        Operation("get", path, "listBatches", group, own.ListOf[Batch]),
+        Operation("get", one, "retrieveBatch", group, Batch),
+        Operation("post", f"{one}/cancel", "cancelBatch", group, Batch),
+    ]
+
+
 def _own() -> list[Operation]:
     file, passage = "/v1/vector_stores/{vector_store_id}/files/{file_id}", "/v1/passages/{passage_id}"
     octets = "application/octet-stream"
@@ -182,8 +194,8 @@ def _own() -> list[Operation]:
         Operation("get", "/metrics", "getMetrics", "Server", str, answer_type="text/plain"),
         Operation("get", "/openapi.json", "getDescription", "Server", dict[str, Any]),
         Operation("get", "/v1/rag", "getServer", "Server", own.ServerObject),
-        Operation("get", passage, "getPassage", "Passages", own.PassageResponse),
-        Operation("get", f"{passage}/text", "getPassageText", "Passages", own.PassageText),
+        Operation("get", passage, "getPassage", "Passages", own_answers.PassageResponse),
+        Operation("get", f"{passage}/text", "getPassageText", "Passages", own_answers.PassageText),
         Operation("get", f"{passage}/original", "getPassageOriginal", "Passages", own.Bytes, answer_type=octets),
         Operation("get", f"{file}/passages", "listPassages", "Passages", own.ListOfPassages),
         Operation("post", "/v1/rerank", "rerank", "Rerank", own.JinaRerankResponse),
@@ -199,5 +211,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *_vector_stores(),
     *_responses(),
     *_conversations(),
+    *_batches(),
     *_own(),
 )

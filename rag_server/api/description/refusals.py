@@ -29,6 +29,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "createResponse": (*_DIALOGUE, "`prompt`, `moderation` and `context_management`"),
     "getResponse": ("`stream` for a response that was not made with `background` and `stream`",),
     "countInputTokens": _DIALOGUE,
+    "createBatch": ("an `endpoint` other than those of chat completions, completions, embeddings and responses",),
     "createConversation": (_ITEMS,),
     "createConversationItems": (_ITEMS,),
 }

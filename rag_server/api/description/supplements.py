@@ -5,7 +5,7 @@ from typing import Any
 
 from openai.types.chat.chat_completion_message import Annotation
 
-from rag_server.api.description import own
+from rag_server.api.description import own, own_answers
 from rag_server.api.description.schemas import REFERENCE
 from rag_server.protocols import Json
 
@@ -16,8 +16,8 @@ def _filters(*names: str) -> Json:
 
 # Properties that this server adds.
 ADDITIONS: dict[str, dict[str, Any]] = {
-    "ChatCompletion": {"rag": own.Answer},
-    "ChatCompletionChunk": {"rag": own.Answer},
+    "ChatCompletion": {"rag": own_answers.Answer},
+    "ChatCompletionChunk": {"rag": own_answers.Answer},
     "ChoiceDelta": {"annotations": list[own.FileCitation | Annotation]},
     "VectorStoreFile": {"rag": own.IndexedFile},
     "VectorStoreSearchResponse": {"rag": own.ResultPlace},

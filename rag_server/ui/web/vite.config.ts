@@ -1,4 +1,4 @@
-import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -20,6 +20,8 @@ function finished(): Plugin {
       dist = resolve(root, build.outDir);
     },
     closeBundle() {
+      // A build that failed says why by itself.
+      if (!existsSync(dist)) return;
       const decoders = fileURLToPath(new URL("node_modules/pdfjs-dist/wasm", import.meta.url));
       cpSync(decoders, join(dist, "pdfjs"), {
         recursive: true,

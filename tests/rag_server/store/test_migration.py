@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, create_engine, insert, inspect, make_url, text
 
+from rag_server.batch_types import BatchRow, NewBatch
 from rag_server.errors import StoreDamagedError, StoreError
 from rag_server.factory import Store
 from rag_server.store import schema
 from rag_server.store.database import SCHEMA_VERSION
 from rag_server.store.verification import verify
-from rag_server.types import Access, Cursor, NewFile, Page, Section
+from rag_server.types import Access, Caller, Cursor, NewFile, Page, Section
 from tests.rag_server.store import version_2
 from tests.stores import MODEL, embedded, rows
 
@@ -143,12 +144,33 @@ def test_store_of_version_3_gets_what_it_lacks(database_url: str, open_store: Op
     store = open_store()
 
     verify(store.database)
-    assert rows(store, "SELECT value FROM facts WHERE name = 'schema'") == [(4,)]
+    assert rows(store, "SELECT value FROM facts WHERE name = 'schema'") == [(SCHEMA_VERSION,)]
     assert store.passages.stretch(1, Access()).sections == (Section(0, "heading", "B", 2),)
     new = embedded("b.md", "New.")
     new = replace(new, document=replace(new.document, sections=(Section(0, "page", 1.0),)))
     store.documents.put(docs, store.files.begin(docs, NewFile("/papers/b.md", "b.md", 1)), [new], bytes_read=1)
     assert store.passages.stretch(2, Access()).sections == (Section(0, "page", 1.0),)
+
+
+def test_store_of_version_4_gets_what_it_lacks(database_url: str, open_store: Open) -> None:
+    """It only has no tables of batches; what it holds is still there, and batches are made in it."""
+    before = open_store()
+    docs = before.vector_stores.create("docs", Access(), MODEL)
+    with before.database.write() as connection:
+        fresh = shape(connection)
+        for table in ("batch_results", "batch_rows", "batches"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+        connection.exec_driver_sql("UPDATE facts SET value = 4 WHERE name = 'schema'")
+
+    store = open_store()
+
+    verify(store.database)
+    assert rows(store, "SELECT value FROM facts WHERE name = 'schema'") == [(5,)]
+    with store.database.read() as connection:
+        assert shape(connection) == fresh
+    assert store.vector_stores.get("docs", Access()).id == docs.id
+    batch = store.batches.create(NewBatch("/v1/embeddings"), Caller())
+    assert store.batches.add_rows(batch, [BatchRow(0, "one", "{}", "k")]) == 1
 
 
 def test_migration_happens_once(database_url: str, open_store: Open) -> None:

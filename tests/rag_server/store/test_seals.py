@@ -14,13 +14,14 @@ import pytest
 from sqlalchemy import bindparam, text
 
 from rag_server import factory
+from rag_server.batch_types import BatchRow, NewBatch, RowError
 from rag_server.config import load_settings
 from rag_server.errors import StoreDamagedError
 from rag_server.factory import Store
 from rag_server.store.database import Database
 from rag_server.store.seals import SEALED
 from rag_server.store.verification import verify
-from rag_server.types import Access, Cursor, NewFile, NewUploadSession, NewVectorStore, Section
+from rag_server.types import Access, Caller, Cursor, NewFile, NewUploadSession, NewVectorStore, Section
 from tests.stores import MODEL, Model, embedded, rows
 
 Open = Callable[[], Store]
@@ -130,6 +131,39 @@ SEALED_DAMAGE = {
         "id": "'msg_other'",
         "item": """'{"id": "msg_1"}'""",
     },
+    "batches": {
+        "id": None,
+        "kind": "'questions'",
+        "tenant": "'other'",
+        "owner": "'other'",
+        "key_id": "'key_other'",
+        "scopes": """'["write"]'""",
+        "endpoint": "'/v1/embeddings'",
+        "input_file_id": "'file-other'",
+        "metadata": """'{"a": "c"}'""",
+        "output_expires_after_s": "output_expires_after_s + 1",
+        "fingerprint": "'other'",
+        "created_at": "created_at + 1",
+    },
+    "batch_rows": {
+        "batch_id": "(SELECT max(id) FROM batches WHERE id <> batch_id)",
+        "number": "number + 1",
+        "custom_id": "'other'",
+        "request": "request || ' '",
+        "key": "'other'",
+        "is_refused": "NOT is_refused",
+    },
+    "batch_results": {
+        "batch_id": "(SELECT max(id) FROM batches WHERE id <> batch_id)",
+        "number": "number + 1",
+        "sequence": "sequence + 1",
+        "status": "'completed'",
+        "status_code": "200",
+        "response": "'{}'",
+        "request_id": "'req_other'",
+        "error_code": "'other'",
+        "error_message": "'other'",
+    },
     "chat_completions": {
         "id": None,
         "tenant": "'other'",
@@ -195,6 +229,7 @@ FIRST = {
     "embeddings": "id = (SELECT min(id) FROM embeddings)",
     "uploads": "filename = 'x'",
     "responses": "id = 'resp_1'",
+    "batches": "id = (SELECT min(id) FROM batches)",
     "response_items": "key = (SELECT min(key) FROM response_items)",
     "conversations": "id = (SELECT min(id) FROM conversations)",
     "conversation_items": "key = (SELECT min(key) FROM conversation_items)",
@@ -237,6 +272,10 @@ def fill(store: Store) -> None:
         store.conversations.create({"a": "b"}, [{"id": f"msg_{number}", "type": "message"}], Access())
     completion = {"id": "chatcmpl-1", "model": "m", "choices": [1]}
     store.chat_completions.add(completion, [{"role": "user"}], {"a": "b"}, Access())
+    new = NewBatch("/v1/responses", input_file_id=sent.id, metadata={"a": "b"}, output_expires_after_s=3600, fingerprint="x")
+    batch = store.batches.create(new, Caller(ann, "key_1", frozenset({"ask"})))
+    store.batches.create(NewBatch("/v1/responses"), Caller())
+    store.batches.add_rows(batch, [BatchRow(0, "one", "{}", "k", RowError("invalid", "It is wrong."))])
     key, _ = store.keys.create("ci", tenant="t", principals=["ann"])
     store.keys.revoke(key.id)
 

@@ -46,7 +46,7 @@ export function App() {
   return (
     <>
       <Banner />
-      {isRefused ? <SignIn /> : isKnown && <Shell key={owner} />}
+      {isRefused ? <SignIn /> : isKnown && <Shell key={owner ?? ""} />}
     </>
   );
 }

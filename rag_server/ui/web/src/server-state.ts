@@ -36,7 +36,7 @@ export const server = create<ServerState>((set, get) => ({
   refresh: async () => {
     try {
       const info = await serverInfo();
-      const [found, stores] = await Promise.all([models(), unlessForbidden(listStores())]);
+      const [found, stores] = await Promise.all([models(), may(info, "read") ? listStores() : null]);
       set({ info, models: found, stores, connection: "online" });
       // A server without keys takes none, and one with keys took this one.
       if (session.getState().refusal !== null) session.setState({ refusal: null });
@@ -60,15 +60,6 @@ export const server = create<ServerState>((set, get) => ({
     if (cameBack || hasMore || before.info === null) await get().refresh();
   },
 }));
-
-async function unlessForbidden<T>(asked: Promise<T>): Promise<T | null> {
-  try {
-    return await asked;
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 403) return null;
-    throw error;
-  }
-}
 
 /** Looks at the server for as long as something is missing, and slowly when nothing is. Returns how to stop. */
 export function watchServer(): () => void {

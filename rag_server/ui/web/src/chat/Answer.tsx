@@ -1,5 +1,5 @@
 import { RefreshCw } from "lucide-react";
-import { useEffect, useMemo, useState } from "react";
+import { useDeferredValue, useEffect, useMemo, useState } from "react";
 import type { AnswerTurn } from "../conversations/tree";
 import { CopyButton, Markdown } from "../markdown/Markdown";
 import { groundedIn } from "./grounding";
@@ -20,6 +20,8 @@ export function Answer({ turn, versions, onAgain }: AnswerProps) {
   const { marks, citations } = useMemo(() => groundedIn(content, rag), [content, rag]);
   const sources = rag?.passages ?? NO_SOURCES;
   const isStreaming = state === "streaming";
+  // Whoever uses the page goes before what is added to a long answer.
+  const shown = useDeferredValue(content);
   return (
     <article className="chat-answer" aria-label="Answer" aria-busy={isStreaming}>
       <p className="chat-from muted small" dir="auto">
@@ -27,7 +29,7 @@ export function Answer({ turn, versions, onAgain }: AnswerProps) {
       </p>
       <SourceMarks sources={sources} citations={citations} isPending={rag?.citations === undefined}>
         <div className="chat-text">
-          <Markdown source={content} numPassages={sources.length} grounding={marks} />
+          <Markdown source={shown} numPassages={sources.length} grounding={marks} />
         </div>
       </SourceMarks>
       {isStreaming && <Waiting hasText={content !== ""} hasSources={sources.length > 0} />}

@@ -13,7 +13,7 @@ import type { Versions } from "./Versions";
 export function Thread({ conversation, isAnswering }: { conversation: Conversation; isAnswering: boolean }) {
   const turns = branch(conversation.tree);
   const last = turns.at(-1);
-  const { region, isAtEnd, toEnd } = useFollowing<HTMLElement>(turns.length);
+  const { region, isAtEnd, toEnd } = useFollowing<HTMLElement>(turns.length, isAnswering);
   return (
     <div className="chat-thread-frame">
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it is scrolled by keyboard too */}

@@ -10,8 +10,8 @@ interface Following<T> {
   toEnd(): void;
 }
 
-/** `numTurns` has the region go to its end when a turn is added. */
-export function useFollowing<T extends HTMLElement>(numTurns: number): Following<T> {
+/** `numTurns` has the region go to its end when a turn is added; what grows is followed while `isGrowing`. */
+export function useFollowing<T extends HTMLElement>(numTurns: number, isGrowing: boolean): Following<T> {
   const region = useRef<T>(null);
   const follows = useRef(true);
   const [isAtEnd, setAtEnd] = useState(true);
@@ -36,7 +36,7 @@ export function useFollowing<T extends HTMLElement>(numTurns: number): Following
       setAtEnd(isNear);
     }
     const grown = new ResizeObserver(() => {
-      if (follows.current) element.scrollTop = element.scrollHeight;
+      if (isGrowing && follows.current) element.scrollTop = element.scrollHeight;
       height = element.scrollHeight;
     });
     element.addEventListener("scroll", onScroll, { passive: true });
@@ -45,6 +45,6 @@ export function useFollowing<T extends HTMLElement>(numTurns: number): Following
       element.removeEventListener("scroll", onScroll);
       grown.disconnect();
     };
-  }, []);
+  }, [isGrowing]);
   return { region, isAtEnd, toEnd };
 }

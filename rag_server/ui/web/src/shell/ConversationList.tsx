@@ -12,7 +12,8 @@ import { type MenuAction, RowActions, useRowMenu } from "./Menu";
 export function ConversationList({ onGone }: { onGone?: () => void }) {
   const { heads, problem } = conversations();
   const [wanted, setWanted] = useState("");
-  const found = useFound(wanted, heads);
+  // A thousand of them are drawn bit by bit.
+  const found = useDeferredValue(useFound(wanted, heads));
   const [renamedId, setRenamedId] = useState<string | null>(null);
   const menu = useRowMenu<ConversationHead>();
   const route = useRoute();
