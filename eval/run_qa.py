@@ -2,7 +2,8 @@
 
 python -m eval.run_qa --dataset xquad-en --questions 50
 
-With --predictions it grades a file of answers instead: JSON Lines with `id` and `answer`, and perhaps `rag`, the API's object.
+With --predictions it grades a file of answers instead: what `rag-server batch` writes, or JSON Lines with `id` and `answer`, and
+perhaps `rag`, the API's object. With --export it writes the passages and the questions for that.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from eval.command import run_command
 from eval.engine import engine_of
 from eval.qa.arguments import add_asking_arguments, at_least_one
 from eval.qa.datasets import QA_DATASETS, QaQuestion, given_contexts, load_questions, sample_questions
+from eval.qa.export import PASSAGES, QUESTIONS, export
 from eval.qa.given_passages import AskedQuestion, answer_all
 from eval.qa.grading import Share, check_same_questions, compare, costs, count_shares, interval_of, score
 from eval.qa.predictions import Prediction, read_predictions, write_predictions
@@ -131,6 +133,12 @@ def report(
 
 def run(arguments: argparse.Namespace, command: str) -> bool:
     """Ask, or read the answers that there are, and report; return whether no question failed."""
+    if arguments.export is not None:
+        dataset = load_questions(arguments.dataset)
+        sample = sample_questions(dataset, arguments.questions, arguments.seed)
+        export(arguments.export, dataset, sample, max_tokens=arguments.answer_tokens)
+        print(f"written: {arguments.export / PASSAGES}, {arguments.export / QUESTIONS}")
+        return True
     settings = load_settings()
     reorder: ReorderKind = arguments.reorder or settings.reorder.kind
     questions = draw(Sample(arguments.dataset, arguments.questions, arguments.passages, arguments.seed))
@@ -161,6 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--passages", type=at_least_one, default=5, help="passages each is answered from (default: 5)")
     parser.add_argument("--reorder", choices=get_args(ReorderKind), help="placing the passages (default: the settings')")
+    parser.add_argument(
+        "--export", type=Path, metavar="FOLDER", help="write the passages and the questions for `rag-server index` and `batch`"
+    )
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="grade these answers instead of asking")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="answers to compare with, question by question")
     add_asking_arguments(parser, questions=50, answer_tokens=128)
