@@ -34,7 +34,7 @@ ui: $(PAGE) ## Build the chat page, if its sources have changed
 
 .PHONY: serve
 serve: $(INSTALLED) $(PAGE) ## Start the server with this project's docs/ as a first collection
-	$(BIN)/rag-server serve --host $(HOST) --port $(PORT) --index docs --collection docs
+	$(BIN)/rag-server serve --host $(HOST) --port $(PORT) $(addprefix --index ,$(wildcard docs/*.md)) --collection docs
 
 .PHONY: test
 test: $(INSTALLED_DEV) ## Run the tests, also against a real vLLM
@@ -45,6 +45,10 @@ test-ui: $(INSTALLED_DEV) $(PAGE) ## Check the chat page: its types, its parts, 
 	$(NPM) run check
 	$(NPM) test
 	$(BIN)/python -m pytest tests/ui
+
+.PHONY: bench-ui
+bench-ui: $(INSTALLED_DEV) $(PAGE) ## Measure the chat page: first paint, and the longest task of long answers and lists (2 minutes)
+	$(BIN)/python -m pytest tests/ui/test_speed.py tests/ui/test_states.py -k "second or long or turns or thousand" --timed -rP
 
 .PHONY: screenshots
 screenshots: $(INSTALLED_DEV) $(PAGE) ## Run the chat page's tests in Chromium and write docs/images/ui
@@ -116,6 +120,10 @@ eval-full: $(INSTALLED_DEV) ## Measure everything, rerankers by language models 
 .PHONY: crash-test
 crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look for what is lost
 	$(BIN)/python -m eval.crash_test
+
+.PHONY: batch-crash-test
+batch-crash-test: $(INSTALLED_DEV) ## Kill a batch, its engine and its cache at 100 points and look for what is lost (about 12 minutes)
+	$(BIN)/python -m eval.batch_crash_test
 
 .PHONY: lock
 lock: ## Resolve the dependencies again and write requirements/*.lock

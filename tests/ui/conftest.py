@@ -3,7 +3,8 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,13 @@ DESKTOP = {"width": 1280, "height": 800}
 
 OpenPage = Callable[..., Page]
 NewSite = Callable[..., AbstractContextManager[Site]]
+# What takes how long (each try, in ms), and how long it may take.
+HoldTo = Callable[[str, Sequence[float], float], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", action="store_true", help="write the pictures of docs/images/ui")
+    parser.addoption("--timed", action="store_true", help="fail where the page takes longer than it may")
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +131,18 @@ def pictures(pytestconfig: pytest.Config) -> Pictures:
     """Takes the pictures of the documentation, if they are asked for."""
     folder = Path(__file__).parent.parent.parent / "docs" / "images" / "ui"
     return Pictures(folder if pytestconfig.getoption("--screenshots") else None)
+
+
+@pytest.fixture
+def hold_to(pytestconfig: pytest.Config) -> HoldTo:
+    """Print times in ms, and with --timed (`make bench-ui`) fail if the least of them is over the limit.
+
+    A test fails for what is wrong, and not for what else the machine does.
+    """
+
+    def hold(what: str, times_ms: Sequence[float], limit_ms: float) -> None:
+        sys.stdout.write(f"{what} in ms: {[round(time_ms) for time_ms in times_ms]} (at most {limit_ms:g})\n")
+        if pytestconfig.getoption("--timed"):
+            assert min(times_ms) <= limit_ms
+
+    return hold

@@ -47,7 +47,7 @@ def test_from_an_empty_server_to_an_answer(new_site: NewSite, open_page: OpenPag
         expect(mark(answer)).to_have_accessible_name("Source 1: ferry.md")
 
 
-def test_tokens_arrive_and_an_answer_can_be_stopped(page: Page, server: Site) -> None:
+def test_tokens_arrive_and_an_answer_can_be_stopped(page: Page, server: Site, pictures: Pictures) -> None:
     """The text grows while the answer is on its way; stopped, it keeps what came, and the engine is let go."""
     server.engine(answer=LONG_ANSWER, tokens_per_s=30)
     answer = begin(page, FERRY_QUESTION)
@@ -56,6 +56,7 @@ def test_tokens_arrive_and_an_answer_can_be_stopped(page: Page, server: Site) ->
     expect(text_of(answer)).to_contain_text("word5")
     expect(text_of(answer)).to_contain_text("word15")
     expect(stop).to_be_visible()
+    pictures.take(page, "streaming")
     stop.click()
 
     expect(answer).to_contain_text("Stopped.")

@@ -7,7 +7,7 @@ import sys
 from playwright.sync_api import expect
 
 from rag_server.api.page import UI_FOLDER
-from tests.ui.conftest import OpenPage
+from tests.ui.conftest import HoldTo, OpenPage
 from tests.ui.site import Site
 
 FIRST_PAINT_MS = 1000
@@ -15,16 +15,16 @@ FIRST_LOAD_BYTES = 400_000
 PAINTED_AT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 
 
-def test_something_is_seen_within_a_second(open_page: OpenPage, server: Site) -> None:
+def test_something_is_seen_within_a_second(open_page: OpenPage, server: Site, hold_to: HoldTo) -> None:
     """In a browser that knows nothing of the page, the first text is painted within a second: in one of three tries."""
     painted = []
     for _ in range(3):
         page = open_page(server.url)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         painted.append(page.evaluate(PAINTED_AT))
-    sys.stdout.write(f"first paint in ms: {painted}\n")
 
-    assert min(painted) < FIRST_PAINT_MS
+    assert None not in painted
+    hold_to("first paint", painted, FIRST_PAINT_MS)
 
 
 def test_what_has_to_come_first_is_small(open_page: OpenPage, server: Site) -> None:

@@ -1,13 +1,12 @@
 """What the page shows when something is missing, slow, broken, or very long."""
 
-import sys
 import time
 from collections.abc import Callable
 
 from playwright.sync_api import Page, Route, expect
 
 from tests.ui.chatting import answers, ask, begin, composer, conversations, questions, text_of
-from tests.ui.conftest import NewSite, OpenPage
+from tests.ui.conftest import HoldTo, NewSite, OpenPage
 from tests.ui.looking import Pictures
 from tests.ui.site import Site, refusing, silent
 from tests.ui.watching import Watch
@@ -130,13 +129,14 @@ def test_nothing_is_lost_while_the_server_is_away(page: Page, watch: Watch, pict
     expect(text_of(answers(page).last)).to_contain_text("1859")
 
 
-def test_an_error_in_mid_answer_keeps_what_came(page: Page, server: Site) -> None:
+def test_an_error_in_mid_answer_keeps_what_came(page: Page, server: Site, pictures: Pictures) -> None:
     """An answer that breaks off says so; its beginning stays, and it can be asked for again."""
     server.engine(answer=" ".join(f"word{number}" for number in range(100)), break_after_tokens=20)
     answer = begin(page, FERRY_QUESTION)
 
     expect(answer.get_by_role("alert")).not_to_be_empty()
     expect(text_of(answer)).to_contain_text("word10")
+    pictures.take(page, "broken-off")
     server.engine()
     answer.get_by_role("button", name="Ask again").click()
     expect(text_of(answer)).to_contain_text(FERRY_SENTENCE)
@@ -164,7 +164,7 @@ def test_an_empty_collection_says_so(new_site: NewSite, open_page: OpenPage, pic
         expect(answer).to_contain_text("Nothing was found in the documents")
 
 
-def test_where_nothing_is_found_it_is_said(page: Page) -> None:
+def test_where_nothing_is_found_it_is_said(page: Page, pictures: Pictures) -> None:
     """An answer that no passage was found for is not taken for one from the documents."""
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("textbox", name="Filter (JSON)").fill('{"type": "eq", "key": "filename", "value": "none.md"}')
@@ -173,6 +173,7 @@ def test_where_nothing_is_found_it_is_said(page: Page) -> None:
     answer = ask(page, FERRY_QUESTION)
 
     expect(answer).to_contain_text("Nothing was found in the documents")
+    pictures.take(page, "nothing-found")
 
 
 def long_markdown(num_words: int) -> str:
@@ -188,7 +189,9 @@ def long_markdown(num_words: int) -> str:
     return "".join(section.replace("{n}", str(n)) for n in range(number))
 
 
-def test_a_very_long_answer_does_not_hold_up_the_page(open_page: OpenPage, new_site: NewSite) -> None:
+def test_a_very_long_answer_does_not_hold_up_the_page(
+    open_page: OpenPage, new_site: NewSite, hold_to: HoldTo, pictures: Pictures
+) -> None:
     """While 20,000 tokens stream in, no task of the page takes longer than 200 ms."""
     with new_site() as site:
         site.collection("handbook", {"ferry.md": f"# Ferry\n\n{FERRY_SENTENCE}\n"})
@@ -198,15 +201,20 @@ def test_a_very_long_answer_does_not_hold_up_the_page(open_page: OpenPage, new_s
             page = open_page(site.url)
             expect(page.get_by_role("button", name="Collections: handbook")).to_be_visible()
             page.evaluate(NOTE_LONG_TASKS)
-            answer = begin(page, FERRY_QUESTION)
+            composer(page).fill(FERRY_QUESTION)
+            composer(page).press("Enter")
+            # Not by roles: to find those in so long a text, the test itself would hold up the page.
+            answer = page.locator(".chat-answer")
             expect(answer).to_have_attribute("aria-busy", "false", timeout=120_000)
-            expect(text_of(answer).get_by_role("heading", level=2).last).to_be_in_viewport()
-            return longest_task_ms(page)
+            took_ms = longest_task_ms(page)
+            expect(answer.locator("h2").last).to_be_in_viewport()
+            pictures.take(page, "long-answer")
+            return took_ms
 
-        assert_short(longest)
+        hold_to_short_tasks(longest, hold_to)
 
 
-def test_a_conversation_of_200_turns_goes_on(page: Page) -> None:
+def test_a_conversation_of_200_turns_goes_on(page: Page, hold_to: HoldTo) -> None:
     """A very long conversation opens at its end, and a question more is answered without holding up the page."""
     ask(page, "Which ferry is it?")
     keep(page, [conversation("long", "Long talk", num_turns=200)])
@@ -220,10 +228,10 @@ def test_a_conversation_of_200_turns_goes_on(page: Page) -> None:
         expect(text_of(answers(page).last)).to_contain_text(FERRY_SENTENCE)
         return longest_task_ms(page)
 
-    assert_short(longest)
+    hold_to_short_tasks(longest, hold_to)
 
 
-def test_a_thousand_conversations_are_listed_and_searched(page: Page) -> None:
+def test_a_thousand_conversations_are_listed_and_searched(page: Page, hold_to: HoldTo) -> None:
     """All of a thousand conversations are in the list, and one of them is found by a word, without holding up the page."""
     ask(page, "Which ferry is it?")
     keep(page, [conversation(f"c{number}", f"Talk {number}", num_turns=4) for number in range(999)])
@@ -239,21 +247,16 @@ def test_a_thousand_conversations_are_listed_and_searched(page: Page) -> None:
         expect(conversations(page)).to_have_count(1000)
         return longest_task_ms(page)
 
-    assert_short(longest)
+    hold_to_short_tasks(longest, hold_to)
 
 
 def longest_task_ms(page: Page) -> float:
     return max(page.evaluate("window.longTasks"), default=0.0)
 
 
-def assert_short(longest: Callable[[], float]) -> None:
+def hold_to_short_tasks(longest: Callable[[], float], hold_to: HoldTo) -> None:
     """One of two tries has no long task: the machine does other things too."""
-    tries = [longest()]
-    if tries[0] > LONGEST_TASK_MS:
-        tries.append(longest())
-    sys.stdout.write(f"longest tasks in ms: {tries}\n")
-
-    assert min(tries) <= LONGEST_TASK_MS
+    hold_to("longest task", [longest(), longest()], LONGEST_TASK_MS)
 
 
 def conversation(conversation_id: str, title: str, *, num_turns: int) -> tuple[dict, dict]:
