@@ -2,8 +2,8 @@
 
 python -m eval.run_qa --dataset xquad-en --questions 50
 
-With --predictions it grades a file of answers instead: what `rag-server batch` writes, or JSON Lines with `id` and `answer`, and
-perhaps `rag`, the API's object. With --export it writes the passages and the questions for that.
+With --predictions it grades a file of answers instead: what `rag-server batch` writes, or JSON Lines with `id` and `answer`,
+and perhaps `rag`, the API's object. With --export it writes the passages and the questions for that.
 """
 
 import argparse

@@ -19,6 +19,8 @@ def begin(page: Page, question: str) -> Locator:
     """Ask; return the answer, which is on its way."""
     number = answers(page).count()
     composer(page).fill(question)
+    # Before the page knows the server, what is written stays where it is.
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
     composer(page).press("Enter")
     answer = answers(page).nth(number)
     expect(answer).to_be_visible()
