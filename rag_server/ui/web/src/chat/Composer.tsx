@@ -45,27 +45,29 @@ export function Composer({ id, isAnswering, refusal, onAsk, onStop, children }: 
       <label className="visually-hidden" htmlFor="question">
         Question
       </label>
-      <textarea
-        id="question"
-        ref={field}
-        rows={1}
-        dir="auto"
-        placeholder="Ask your documents…"
-        value={text}
-        onChange={(event) => change(event.target.value)}
-        onKeyDown={onKeyDown}
-      />
-      <div className="chat-composer-foot">
-        {children}
-        {isAnswering ? (
-          <button type="button" className="button primary" onClick={onStop}>
-            <Square size={14} aria-hidden /> Stop
-          </button>
-        ) : (
-          <button type="submit" className="button primary" disabled={!canAsk}>
-            <ArrowUp size={16} aria-hidden /> Ask
-          </button>
-        )}
+      <div className="chat-composer-box">
+        <textarea
+          id="question"
+          ref={field}
+          rows={1}
+          dir="auto"
+          placeholder="Ask your documents…"
+          value={text}
+          onChange={(event) => change(event.target.value)}
+          onKeyDown={onKeyDown}
+        />
+        <div className="chat-composer-foot">
+          {children}
+          {isAnswering ? (
+            <button type="button" className="button primary" onClick={onStop}>
+              <Square size={14} aria-hidden /> Stop
+            </button>
+          ) : (
+            <button type="submit" className="button primary" disabled={!canAsk}>
+              <ArrowUp size={16} aria-hidden /> Ask
+            </button>
+          )}
+        </div>
       </div>
       {refusal && <p className="muted small">{refusal}</p>}
     </form>
