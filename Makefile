@@ -76,9 +76,10 @@ typecheck: $(INSTALLED_DEV) ## Check types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Measure speed and memory of the server and of indexing (about 15 minutes)
+bench: $(INSTALLED_DEV) ## Measure speed and memory of the server, of indexing and of batches (about 20 minutes)
 	$(BIN)/python -m eval.bench_server
 	$(BIN)/python -m eval.bench_index
+	$(BIN)/python -m eval.bench_batches
 
 .PHONY: conformance
 conformance: $(INSTALLED_DEV) ## Compare the API with OpenAI's description, property by property (needs RAG_EVAL_DATA; a minute)
