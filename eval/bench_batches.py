@@ -189,8 +189,8 @@ def _serving(folder: Path, base_url: str) -> Iterator[str]:
 def print_table(size: Size, figures: Sequence[Figure]) -> None:
     """Print the figures beside their targets."""
     print(
-        f"{size.num_rows} rows of {MIN_TOKENS} to {MAX_TOKENS} tokens with {PLACES} places in the engine, {size.num_many:,} rows of one "
-        f"token, {size.num_live} live requests, {os.cpu_count()} cores\n"
+        f"{size.num_rows} rows of {MIN_TOKENS} to {MAX_TOKENS} tokens with {PLACES} places in the engine, {size.num_many:,} "
+        f"rows of one token, {size.num_live} live requests, {os.cpu_count()} cores\n"
     )
     print_figures(figures)
     for name in missed(figures):
