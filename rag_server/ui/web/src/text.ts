@@ -31,3 +31,7 @@ export function placeName(place: Record<string, string | number>): string {
     .map(([kind, label]) => (kind === "heading" ? String(label) : `${kind} ${label}`))
     .join(" · ");
 }
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -8,6 +8,7 @@ import { answererName, type ConversationSettings, engineModels, requestFor } fro
 import { conversations, newId } from "../conversations/store";
 import { type AnswerTurn, branch, put, type QuestionTurn } from "../conversations/tree";
 import { server } from "../server-state";
+import { messageOf } from "../text";
 import { paced } from "./pacing";
 
 interface Running {
@@ -121,7 +122,7 @@ export function ending(error: unknown, signal: AbortSignal): Ending {
     return { state: "failed", error: error.message, retryAfterS: error.retryAfterS };
   return {
     state: "failed",
-    error: error instanceof Error ? error.message : String(error),
+    error: messageOf(error),
     retryAfterS: null,
   };
 }

@@ -1,6 +1,7 @@
 /** The conversations of this browser: which there are, those that are open, and every change of them. */
 
 import { create } from "zustand";
+import { messageOf } from "../text";
 import { type Conversation, ConversationDatabase, type ConversationHead } from "./database";
 import type { ConversationSettings } from "./settings";
 import { EMPTY, holds, titleOf } from "./tree";
@@ -175,7 +176,7 @@ async function withDatabase<T>(use: (opened: ConversationDatabase) => Promise<T>
     database ??= ConversationDatabase.open();
     return await use(await database);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     conversations.setState({ problem: `This browser does not keep conversations: ${reason}` });
     return null;
   }

@@ -4,8 +4,8 @@ import { createStore, deleteStore, renameStore } from "../api/stores";
 import { go } from "../router";
 import { server } from "../server-state";
 import { Modal } from "../shell/Modal";
-import { counted } from "../text";
-import { messageOf, storeName } from "./naming";
+import { counted, messageOf } from "../text";
+import { storeName } from "./naming";
 import { uploads } from "./uploads";
 
 const MAX_NAME_CHARACTERS = 256;

@@ -4,11 +4,12 @@ import type { FileState, StoreFile, VectorStore } from "../api/shapes";
 import { cancelFile, firstPassage, readAgain } from "../api/stores";
 import { documentPanel } from "../documents/panel";
 import { useRowMenu } from "../shell/Menu";
+import { messageOf } from "../text";
 import { AttributesDialog, RemoveDialog } from "./FileDialogs";
 import { type FileAction, FileMenu } from "./FileMenu";
 import { FileRow } from "./FileRow";
 import type { FileList } from "./file-list";
-import { messageOf, STATE_NAMES } from "./naming";
+import { STATE_NAMES } from "./naming";
 
 interface FilesProps {
   list: FileList;

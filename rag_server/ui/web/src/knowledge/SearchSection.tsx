@@ -2,10 +2,9 @@ import { Search } from "lucide-react";
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { type Hit, searchStore } from "../api/stores";
 import { documentPanel } from "../documents/panel";
-import { counted, placeName } from "../text";
+import { counted, messageOf, placeName } from "../text";
 import { Problem } from "./CollectionDialogs";
 import { marked } from "./marking";
-import { messageOf } from "./naming";
 
 type Outcome =
   | { kind: "none" }

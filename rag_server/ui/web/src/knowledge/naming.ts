@@ -26,7 +26,3 @@ export function stateName(file: StoreFile): string {
   const percent = percentRead(file);
   return percent === null ? "Being read" : `Being read, ${percent} %`;
 }
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
