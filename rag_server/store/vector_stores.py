@@ -50,7 +50,7 @@ class VectorStores:
     def list(self, access: Access) -> list[VectorStore]:
         """Return the tenant's vector stores, oldest first."""
         table = schema.vector_stores.c
-        query = _SELECT.where(table.tenant == access.tenant).order_by(table.created_at, table.name)
+        query = _SELECT.where(table.tenant == access.tenant).order_by(table.created_at, table.id)
         with self._database.read() as connection:
             return [self._known(row) for row in connection.execute(query).mappings()]
 
@@ -125,7 +125,8 @@ class VectorStores:
 
     def newest(self, limit: int) -> Sequence[VectorStore]:
         """Return the newest vector stores, whosever they are: for work that nobody asks for."""
-        query = _SELECT.order_by(schema.vector_stores.c.created_at.desc()).limit(limit)
+        table = schema.vector_stores.c
+        query = _SELECT.order_by(table.created_at.desc(), table.id.desc()).limit(limit)
         with self._database.read() as connection:
             return [self._known(row) for row in connection.execute(query).mappings()]
 

@@ -22,7 +22,7 @@ from rag_server.errors import (
 )
 from rag_server.factory import Store
 from rag_server.filters import parse_filter
-from rag_server.store import schema
+from rag_server.store import schema, vector_stores
 from rag_server.store.documents import LEASE_S
 from rag_server.store.expiry import remove_expired
 from rag_server.store.files import MAX_ATTEMPTS
@@ -399,6 +399,15 @@ def test_vector_stores_are_renamed_within_their_tenant(store: Store, docs: Vecto
     assert [found.id for found in store.vector_stores.list(Access("t"))] == [theirs.id]
     with pytest.raises(NotFoundError):
         store.vector_stores.get(docs.id, Access("t"))
+
+
+def test_vector_stores_made_in_one_second_keep_their_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list goes by when they were made, not by name, also where the second does not tell."""
+    monkeypatch.setattr(vector_stores, "time", SimpleNamespace(time=lambda: 1.0))
+    made = [store.vector_stores.create(name, ME, EMBEDDER) for name in ("zebra", "ant", "mole")]
+
+    assert [found.id for found in store.vector_stores.list(ME)] == [found.id for found in made]
+    assert [found.id for found in store.vector_stores.newest(2)] == [made[2].id, made[1].id]
 
 
 def test_attributes_follow_at_once_and_old_results_are_forgotten(store: Store, docs: VectorStore, file: StoredFile) -> None:

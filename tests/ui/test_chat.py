@@ -231,8 +231,8 @@ def _exported(page: Page, action: str) -> str:
 def test_another_collection_is_chosen_in_the_settings(new_site: NewSite, open_page: OpenPage, pictures: Pictures) -> None:
     """The settings say where answers come from, and with how many passages; the server's are a button away."""
     with new_site() as site:
-        site.collection("mainland", {"ferry.md": "# Mainland\n\nThe ferry to Bergen leaves at noon.\n"})
         site.collection("island", {"ferry.md": FERRY})
+        site.collection("mainland", {"ferry.md": "# Mainland\n\nThe ferry to Bergen leaves at noon.\n"})
         page = open_page(site.url)
         expect(page.get_by_role("button", name="Collections: island")).to_be_visible()
         page.get_by_role("button", name="Settings").click()
