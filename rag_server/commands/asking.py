@@ -86,8 +86,6 @@ async def server_client(
         temporary_server(settings, with_engine=with_engine) as started,
         _connection(started) as client,
     ):
-        while not await _answers(started.url):
-            await asyncio.sleep(POLL_S / 10)
         yield client
 
 

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 # glibc's number for the option, in malloc.h.
 M_ARENA_MAX = -8
 MAX_ARENAS = 2
+START_POLL_S = 0.05
 OPEN_TO_THIS_MACHINE = (
     "There is no API key: it listens on this machine only, and every user of the machine may ask. `rag-server keys create` "
     "makes one."
@@ -81,18 +82,26 @@ def _is_open(services: Services) -> bool:
 
 @contextlib.asynccontextmanager
 async def temporary_server(settings: Settings, *, with_engine: bool) -> AsyncIterator[Address]:
-    """Serve on a free loopback port for as long as the context lasts; give the address."""
+    """Serve on a free loopback port for as long as the context lasts; give the address once it answers.
+
+    Raises:
+        RagServerError: The server ended instead; its log says why.
+    """
     local = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
-    listener = _listen(local)
-    services = Services(local)
-    server = _server(services, with_engine=with_engine)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield Address(_url(listener), services.local_secret)
-    finally:
-        server.should_exit = True
-        await asyncio.to_thread(thread.join)
+    with contextlib.closing(_listen(local)) as listener:
+        services = Services(local)
+        server = _server(services, with_engine=with_engine)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            while not server.started:
+                if not thread.is_alive():
+                    raise RagServerError("the server for the moment did not start; its log above says why")
+                await asyncio.sleep(START_POLL_S)
+            yield Address(_url(listener), services.local_secret)
+        finally:
+            server.should_exit = True
+            await asyncio.to_thread(thread.join)
 
 
 def _server(services: Services, *, with_engine: bool = True, background: Background | None = None) -> uvicorn.Server:

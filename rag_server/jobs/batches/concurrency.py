@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from rag_server.engines.engine_load import EngineLoad
 
 FIRST_LIMIT = 8
-# So many may wait in the engine, so that a place that becomes free there is taken at once.
-FEW = 2
 # Near the limit that was too much, it grows by this share.
 FINE_GROWTH = 1 / 16
 # Of an engine that tells nothing: more rows at once are worth it as long as they bring so much more.
@@ -22,12 +20,14 @@ PATIENCE = 20
 class Observation:
     """What was seen since the one before.
 
-    `load` is None where the engine does not tell it, `rate` is what was got done in a second, in tokens and rows. `is_used`
-    says whether the limit is what keeps rows waiting, `refused` whether the engine had too much to do, `late_s` how long
-    something that is to be done in this process waits for its turn.
+    `load` is None where the engine does not tell it, `rate` is what was got done in a second, in tokens and rows. `running`
+    is the number of rows that have begun: more than the limit for a while after it fell. `is_used` says whether the limit is
+    what keeps rows waiting, `refused` whether the engine had too much to do, `late_s` how long something that is to be done
+    in this process waits for its turn.
     """
 
     load: EngineLoad | None
+    running: int
     rate: float = 0.0
     is_used: bool = True
     refused: bool = False
@@ -38,13 +38,15 @@ class Observation:
 class Concurrency:
     """How many rows may run at once (`limit`), and what was learned.
 
-    Up to `ceiling` it doubles. `rate` is what the limit before this one (`before`) got done, and `rounds` counts those
-    without a gain; both are for engines that tell nothing.
+    Up to `ceiling` it doubles. `places` is how many ran in the engine when others last waited there, 0 before that. `rate`
+    is what the limit before this one (`before`) got done, and `rounds` counts those without a gain; these are for engines
+    that tell nothing.
     """
 
     limit: int
     most: int
     ceiling: int
+    places: int = 0
     rate: float = 0.0
     before: int = 0
     rounds: int = 0
@@ -64,20 +66,30 @@ def adjusted(known: Concurrency, seen: Observation) -> Concurrency:
         return replace(known, limit=limit, ceiling=limit)
     may_grow = seen.is_used and seen.late_s < LATE_S
     if seen.load is not None:
-        return _by_load(known, seen.load, may_grow=may_grow)
+        return _by_load(known, seen.load, seen.running, may_grow=may_grow)
     return _by_rate(known, seen.rate) if may_grow else known
 
 
-def _by_load(known: Concurrency, load: EngineLoad, *, may_grow: bool) -> Concurrency:
-    too_many = load.waiting - FEW
+def _by_load(known: Concurrency, load: EngineLoad, running: int, *, may_grow: bool) -> Concurrency:
+    known = replace(known, places=load.running) if load.waiting else known
+    too_many = load.waiting - _few(known.places)
     if too_many > 0:
-        limit = max(1, known.limit - too_many)
+        # Of those that have begun, since what the limit fell by a moment ago still waits; and by half, since rows arrive in
+        # bursts: where all wait now, none is on its way to where these will have left.
+        limit = max(1, min(known.limit, running - (too_many + 1) // 2))
         return replace(known, limit=limit, ceiling=limit)
     if load.waiting or not may_grow:
         return known
+    if known.places:
+        return replace(known, limit=min(known.most, known.limit + max(1, (known.places - load.running) // 2)))
     # Where most rows are elsewhere, in a search for instance, more of them would not fill the engine much faster.
     is_elsewhere = 2 * load.running < known.limit
     return replace(known, limit=_grown(known, finely=is_elsewhere))
+
+
+def _few(places: int) -> int:
+    """Return how many may wait in the engine, so that a place that becomes free there is taken at once."""
+    return 2 + places // 16
 
 
 def _by_rate(known: Concurrency, rate: float) -> Concurrency:
