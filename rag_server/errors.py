@@ -244,3 +244,33 @@ class EngineProtocolError(RagServerError):
     """The engine's answer is not what the OpenAI protocol says, or it broke off in mid-stream."""
 
     code = "engine_protocol_error"
+
+
+class TrainingDataError(RagServerError):
+    """A training or evaluation set cannot be used as it is; correct the row or the split that is named."""
+
+    code = "invalid_training_data"
+
+
+class TrainingDivergedError(RagServerError):
+    """The loss is no number any more; start again from the last checkpoint with a lower learning rate."""
+
+    code = "training_diverged"
+
+
+class UnsupportedModelError(RagServerError):
+    """A model cannot be trained or used in this way; name one of the families that can."""
+
+    code = "unsupported_model"
+
+
+class OutOfMemoryError(RagServerError):
+    """The device has no room for a step; take fewer examples or shorter texts at a time."""
+
+    code = "out_of_memory"
+
+
+class WorseModelError(RagServerError):
+    """A model is no better than what it would replace, or nobody measured it; measure it, or insist."""
+
+    code = "worse_model"

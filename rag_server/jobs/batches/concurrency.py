@@ -23,7 +23,7 @@ class Observation:
     `load` is None where the engine does not tell it, `rate` is what was got done in a second, in tokens and rows. `running`
     is the number of rows that have begun: more than the limit for a while after it fell. `is_used` says whether the limit is
     what keeps rows waiting, `refused` whether the engine had too much to do, `late_s` how long something that is to be done
-    in this process waits for its turn.
+    in this process waits for its turn, `shared` whether people asked meanwhile.
     """
 
     load: EngineLoad | None
@@ -31,6 +31,7 @@ class Observation:
     rate: float = 0.0
     is_used: bool = True
     refused: bool = False
+    shared: bool = False
     late_s: float = 0.0
 
 
@@ -66,17 +67,18 @@ def adjusted(known: Concurrency, seen: Observation) -> Concurrency:
         return replace(known, limit=limit, ceiling=limit)
     may_grow = seen.is_used and seen.late_s < LATE_S
     if seen.load is not None:
-        return _by_load(known, seen.load, seen.running, may_grow=may_grow)
+        return _by_load(known, seen.load, seen, may_grow=may_grow)
     return _by_rate(known, seen.rate) if may_grow else known
 
 
-def _by_load(known: Concurrency, load: EngineLoad, running: int, *, may_grow: bool) -> Concurrency:
+def _by_load(known: Concurrency, load: EngineLoad, seen: Observation, *, may_grow: bool) -> Concurrency:
     known = replace(known, places=load.running) if load.waiting else known
-    too_many = load.waiting - _few(known.places)
+    # People's requests would have to wait behind those that wait there.
+    too_many = load.waiting - (0 if seen.shared else _few(known.places))
     if too_many > 0:
         # Of those that have begun, since what the limit fell by a moment ago still waits; and by half, since rows arrive in
         # bursts: where all wait now, none is on its way to where these will have left.
-        limit = max(1, min(known.limit, running - (too_many + 1) // 2))
+        limit = max(1, min(known.limit, seen.running - (too_many + 1) // 2))
         return replace(known, limit=limit, ceiling=limit)
     if load.waiting or not may_grow:
         return known

@@ -49,7 +49,7 @@ class Control:
             return
         rate = gate.work_done / max(now - self._began_at, 1e-6)
         is_used = gate.was_full and not gate.was_held
-        gate.adjust(adjusted(gate.known, Observation(load, gate.running, rate, is_used, gate.was_refused, late_s)))
+        gate.adjust(adjusted(gate.known, Observation(load, gate.running, rate, is_used, gate.was_refused, gate.was_held, late_s)))
         self._begin_anew()
 
     async def _load(self, now: float) -> EngineLoad | None:

@@ -127,6 +127,15 @@ def test_it_makes_room_for_others() -> None:
     assert known.limit >= 32
 
 
+def test_where_people_ask_no_row_waits_in_the_engine() -> None:
+    """A queue that is fine for rows alone is cleared, since requests of people would stand behind it."""
+    known = replace(Concurrency.at_first(256), limit=20, places=16)
+    load = EngineLoad(running=16, waiting=3)
+
+    assert adjusted(known, Observation(load, 20)).limit == 20
+    assert adjusted(known, Observation(load, 20, shared=True)).limit == 18
+
+
 def test_a_refusal_halves_it_and_growth_is_slow_afterwards() -> None:
     """Whatever the metrics say, a refusing engine gets half; then it is not doubled up to where it was refused."""
     known = replace(Concurrency.at_first(256), limit=64)

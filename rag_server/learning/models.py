@@ -1,0 +1,89 @@
+"""Loads a model folder for training, with a LoRA adapter of its own, in the precision that the device computes in."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rag_server.errors import TrainingDataError, UnsupportedModelError
+from rag_server.learning.options import AdapterOptions, Precision
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Return the tokenizer of a model folder, which must be a fast one: losses go by character offsets.
+
+    Raises:
+        UnsupportedModelError: It is no model folder, or its tokenizer does not tell offsets.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UnsupportedModelError(f"{folder} has no tokenizer that can be loaded: {error}") from error
+    if not tokenizer.is_fast:
+        raise UnsupportedModelError(f"the tokenizer of {folder} does not tell character offsets; save it as a fast one")
+    return tokenizer
+
+
+def load_model(folder: Path, precision: Precision = "auto") -> "PreTrainedModel":
+    """Return the language model of a folder, on the GPU where there is one.
+
+    Raises:
+        UnsupportedModelError: It is no model folder, or of a kind that transformers does not know.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype_of(precision), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnsupportedModelError(f"{folder} is no language model that can be loaded: {error}") from error
+    model.config.use_cache = False
+    return model
+
+
+def with_adapter(model: "PreTrainedModel", options: AdapterOptions) -> "PeftModel":
+    """Return the model with a new LoRA adapter in single precision, its own weights frozen.
+
+    Raises:
+        TrainingDataError: The model has fewer layers than are to get one.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    depth = int(model.config.num_hidden_layers)
+    num_layers = depth if options.num_layers is None else options.num_layers
+    if not 0 < num_layers <= depth:
+        raise TrainingDataError(f"the model has {depth} layers: adapters go into 1 to {depth} of them, not {num_layers}")
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules="all-linear",
+        layers_to_transform=None if num_layers == depth else list(range(depth - num_layers, depth)),
+    )
+    adapted = get_peft_model(model, config)
+    if not isinstance(adapted, PeftModel):
+        raise TypeError(f"peft made a {type(adapted).__name__}")
+    return adapted
+
+
+def dtype_of(precision: Precision) -> "torch.dtype":
+    """Return what weights are kept and multiplied in."""
+    import torch
+
+    if precision == "auto":
+        return torch.bfloat16 if _computes_in_bfloat16() else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _computes_in_bfloat16() -> bool:
+    """Return whether bfloat16 is faster here: on CPUs without instructions for it, it takes several times as long."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
