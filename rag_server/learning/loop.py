@@ -16,7 +16,7 @@ from rag_server.learning.options import TrainingOptions
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Trainer, TrainingArguments
+    from transformers import TrainingArguments
 
 Batch = dict[str, Any]
 # Takes the model and what the collator made of some examples; returns the loss, and what is to be told beside it.
@@ -65,7 +65,7 @@ def run_training(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError(
-            f"a step of {options.batch_size} examples does not fit: take a smaller batch with more accumulation, shorter texts, "
+            f"a step of {options.batch_size} examples does not fit: take a smaller batch with more accumulation, shorter texts "
             f"or gradient checkpointing ({error})"
         ) from error
     seconds = time.perf_counter() - started
@@ -106,8 +106,8 @@ def _trainer(model: Any, examples: Sequence[Any], loss: Loss, collate: Collate, 
             value, told = loss(model, inputs)
             if not value.isfinite():
                 raise TrainingDivergedError(
-                    f"the loss is {value.item()} at step {self.state.global_step}: lower the learning rate; what was learned up "
-                    f"to the last checkpoint is in {options.out}"
+                    f"the loss is {value.item()} at step {self.state.global_step}: lower the learning rate; what was learned "
+                    f"up to the last checkpoint is in {options.out}"
                 )
             if told and self.state.global_step % options.log_every == 0:
                 self._told = dict(told)
@@ -118,9 +118,12 @@ def _trainer(model: Any, examples: Sequence[Any], loss: Loss, collate: Collate, 
                 logs = {**logs, **getattr(self, "_told", {})}
             super().log(logs, *arguments, **named)
 
-    return LossTrainer(
+    trainer = LossTrainer(
         model=model, args=_arguments(model, options), train_dataset=examples, data_collator=collate, callbacks=[]
     )
+    # Our losses are means: the Trainer must divide them by the accumulation, which it does not where it finds `labels`.
+    trainer.model_accepts_loss_kwargs = False
+    return trainer
 
 
 def _arguments(model: Any, options: TrainingOptions) -> "TrainingArguments":

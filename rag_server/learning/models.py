@@ -1,7 +1,7 @@
 """Loads a model folder for training, with a LoRA adapter of its own, in the precision that the device computes in."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rag_server.errors import TrainingDataError, UnsupportedModelError
 from rag_server.learning.options import AdapterOptions, Precision
@@ -62,13 +62,23 @@ def with_adapter(model: "PreTrainedModel", options: AdapterOptions) -> "PeftMode
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
-        target_modules="all-linear",
+        # Of some layers, peft takes the matrices by their names only.
+        target_modules="all-linear" if num_layers == depth else _linear_names(model),
         layers_to_transform=None if num_layers == depth else list(range(depth - num_layers, depth)),
     )
     adapted = get_peft_model(model, config)
     if not isinstance(adapted, PeftModel):
         raise TypeError(f"peft made a {type(adapted).__name__}")
     return adapted
+
+
+def _linear_names(model: Any) -> list[str]:
+    """Return what the matrices of a layer are called."""
+    import torch
+
+    output = model.get_output_embeddings()
+    linear = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output)
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def dtype_of(precision: Precision) -> "torch.dtype":
@@ -85,5 +95,5 @@ def _computes_in_bfloat16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))

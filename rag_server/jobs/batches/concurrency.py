@@ -6,7 +6,7 @@ from rag_server.engines.engine_load import EngineLoad
 
 FIRST_LIMIT = 8
 # Near the limit that was too much, it grows by this share.
-FINE_GROWTH = 1 / 16
+FINE_GROWTH = 1 / 8
 # Of an engine that tells nothing: more rows at once are worth it as long as they bring so much more.
 MIN_GAIN = 1.05
 # This process answers people too: where it gets round to what is to be done so late, more rows would be at their expense.
@@ -82,11 +82,12 @@ def _by_load(known: Concurrency, load: EngineLoad, seen: Observation, *, may_gro
         return replace(known, limit=limit, ceiling=limit)
     if load.waiting or not may_grow:
         return known
-    if known.places:
+    if load.running < known.places:
         return replace(known, limit=min(known.most, known.limit + max(1, (known.places - load.running) // 2)))
-    # Where most rows are elsewhere, in a search for instance, more of them would not fill the engine much faster.
+    # Where most rows are elsewhere, in a search for instance, more of them would not fill the engine much faster; and those
+    # that waited may have waited for their turn to be read, not for a place.
     is_elsewhere = 2 * load.running < known.limit
-    return replace(known, limit=_grown(known, finely=is_elsewhere))
+    return replace(known, limit=_grown(known, finely=is_elsewhere or known.places > 0))
 
 
 def _few(places: int) -> int:
