@@ -118,6 +118,38 @@ eval-full: $(INSTALLED_DEV) ## Measure everything, rerankers by language models 
 	$(BIN)/python -m eval.run_semantic_cache
 	$(BIN)/python -m eval.run_latency --data $(RAG_EVAL_DATA)/msmarco-dl19
 
+# Models of a user's own begin here too: see docs/training.md.
+TRAINING ?= build/training
+BASE = $(TRAINING)/smollm2-135m-instruct
+
+$(BASE)/checksums.json: | $(INSTALLED_DEV)
+	$(BIN)/python -m rag_server.engines.smollm2_weights $(BASE)
+
+.PHONY: train-small
+train-small: $(INSTALLED_DEV) ## Train the three models on a handful of facts, to see that it works (some minutes)
+	$(BIN)/python -m eval.tuning.small --out $(TRAINING)/small
+
+.PHONY: train-answerer
+train-answerer: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the answerer's adapter (needs RAG_EVAL_DATA; two hours on a CPU)
+	$(BIN)/python -m eval.tuning.answer_rows --out $(TRAINING)/answerer
+	$(BIN)/python -m rag_server.training.train --base $(BASE) --rows $(TRAINING)/answerer/rows.jsonl \
+		--held-out $(TRAINING)/answerer/held-out.jsonl --out $(TRAINING)/answerer/run $(ARGS)
+
+.PHONY: train-embedder
+train-embedder: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the embedder, and contrastively alone beside it (needs RAG_EVAL_DATA)
+	$(BIN)/python -m eval.tuning.embedding_pairs --out $(TRAINING)/embedder
+	$(BIN)/python -m indexers.training.train --base $(BASE) --data $(TRAINING)/embedder/pairs.jsonl --mine packaged \
+		--out $(TRAINING)/embedder/run --baseline $(ARGS)
+
+.PHONY: train-ranker
+train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's adapter (needs RAG_EVAL_DATA; two hours on a CPU)
+	mkdir -p $(TRAINING)/ranker
+	for set in hotpotqa 2wikimultihopqa; do \
+		$(BIN)/python -m eval.tuning.ranking_labels --dataset $$set --out $(TRAINING)/ranker/$$set.jsonl || exit 1; done
+	cat $(TRAINING)/ranker/hotpotqa.jsonl $(TRAINING)/ranker/2wikimultihopqa.jsonl > $(TRAINING)/ranker/labels.jsonl
+	$(BIN)/python -m rerankers.training.train --base $(BASE) --labels $(TRAINING)/ranker/labels.jsonl \
+		--out $(TRAINING)/ranker/run $(ARGS)
+
 .PHONY: crash-test
 crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look for what is lost
 	$(BIN)/python -m eval.crash_test

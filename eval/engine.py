@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from rag_server import factory
 from rag_server.config import Settings
@@ -15,16 +16,19 @@ START_TIMEOUT_S = 1200.0
 
 
 @contextlib.asynccontextmanager
-async def engine_of(settings: Settings, *, needed: bool = True) -> AsyncIterator[Engine]:
+async def engine_of(
+    settings: Settings, *, needed: bool = True, adapters: Mapping[str, Path] | None = None
+) -> AsyncIterator[Engine]:
     """Give a client of the engine once it answers; a vLLM that was started for it ends with the context.
 
-    With `needed` false nothing is started or waited for; the client is for what takes one and does not ask it.
+    With `needed` false nothing is started or waited for; the client is for what takes one and does not ask it. A vLLM that is
+    started serves these adapters too.
 
     Raises:
         EngineUnavailableError: The endpoint does not answer, or vLLM does not come up; the message says why.
         MissingExtraError: vLLM has to be started and is not installed.
     """
-    child = factory.build_engine_child(settings) if needed else None
+    child = factory.build_engine_child(settings, adapters) if needed else None
     engine = factory.build_engine(settings, child)
     try:
         if child is not None:

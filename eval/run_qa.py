@@ -25,6 +25,7 @@ from eval.qa.grading import Share, check_same_questions, compare, costs, count_s
 from eval.qa.predictions import Prediction, read_predictions, write_predictions
 from eval.report import Cell, Table, as_text, write_report
 from eval.significance import wilson_interval
+from rag_server import factory
 from rag_server.config import ReorderKind, Settings, load_settings
 
 NOTES = (
@@ -66,8 +67,8 @@ async def ask(
     """Return the model's name and what came of each question."""
     asked = [AskedQuestion(question.id, question.question, question.contexts, reorder) for question in questions]
     async with engine_of(settings) as engine:
-        model = await engine.default_model()
-        return model, await answer_all(engine, asked, answer_tokens=answer_tokens, concurrency=concurrency)
+        model = factory.answerer_of(settings) or await engine.default_model()
+        return model, await answer_all(engine, asked, answer_tokens=answer_tokens, concurrency=concurrency, model=model)
 
 
 def measures_table(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
+from indexers.llm_embedder import ADAPTER_FILE, open_adapted
 from rag_server.errors import ConfigError, InvalidRequestError, MissingExtraError
 from rag_server.types import Vectors
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
 BATCH_SIZE = 32
+# The names under which sentence-transformers looks for what goes before a passage, in its order.
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 DECISIVE_SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".bin")
 # Of a file of many gigabytes, which would take minutes to read whole.
 SAMPLED_BYTES = 4 * 1024**2
@@ -49,7 +52,8 @@ class SentenceEmbedder:
         self._tokenizer.no_padding()
         self.dimension = int(self._model.get_embedding_dimension() or 0)
         special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
-        self.max_tokens = int(self._model.get_max_seq_length() or 512) - special_tokens
+        prompt = next((self._model.prompts[name] for name in DOCUMENT_PROMPTS if name in self._model.prompts), None)
+        self.max_tokens = int(self._model.get_max_seq_length() or 512) - special_tokens - len(self.token_spans(prompt or ""))
 
     @property
     def device(self) -> str:
@@ -143,6 +147,8 @@ def _load(folder: Path, device: str | None) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
 
     try:
+        if (folder / ADAPTER_FILE).is_file():
+            return open_adapted(folder, device)
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ConfigError(f"RAG_EMBEDDER__MODEL: cannot load {folder}: {error}") from error

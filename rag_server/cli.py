@@ -1,4 +1,4 @@
-"""The command line: `rag-server serve | index | search | ask | batch | keys | doctor`."""
+"""The command line: `rag-server serve | index | search | ask | batch | keys | models | doctor`."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ import typer
 
 from rag_server.config import RerankKind, load_settings
 from rag_server.errors import InvalidRequestError, RagServerError
+from rag_server.model_evaluation import ModelKind
 from rag_server.observability import configure_logging
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: who may ask, and which documents they may read.")
 app.add_typer(keys, name="keys")
+models = typer.Typer(no_args_is_help=True, help="Trained models: each is kept with its evaluation.")
+app.add_typer(models, name="models")
 
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -192,6 +195,36 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="As `rag-server keys l
     from rag_server.commands import managing_keys
 
     managing_keys.revoke_key(load_settings(), key_id, assume_yes=yes)
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models that were added, and how they did."""
+    from rag_server.commands import managing_models
+
+    managing_models.list_models(load_settings(), as_json=as_json)
+
+
+@models.command("add")
+def add_model(
+    folder: Annotated[Path, typer.Argument(help="A LoRA adapter or a model folder, with safetensors.")],
+    name: Annotated[str, typer.Option(help="What it is called from then on.")],
+    kind: Annotated[ModelKind, typer.Option(help="What it is for.")],
+    evaluation: Annotated[Path | None, typer.Option(help="What `python -m eval.run_gate` wrote about it.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Add it without an evaluation, or though it is worse.")] = False,
+) -> None:
+    """Add a model that was measured and is no worse than what it replaces."""
+    from rag_server.commands import managing_models
+
+    managing_models.add_model(load_settings(), folder, name=name, kind=kind, evaluation=evaluation, force=force)
+
+
+@models.command("remove")
+def remove_model(name: Annotated[str, typer.Argument(help="As `rag-server models list` shows it.")], yes: Yes = False) -> None:
+    """Remove a model that nothing uses."""
+    from rag_server.commands import managing_models
+
+    managing_models.remove_model(load_settings(), name, assume_yes=yes)
 
 
 @app.command(hidden=True)

@@ -45,6 +45,11 @@ class EngineSettings(_Section):
         description="The engine's model to answer with; for a vLLM started here, a model folder. "
         "Unset: the engine's first model, or the packaged SmolLM2.",
     )
+    answerer: str | None = Field(
+        None,
+        description="The engine's model or adapter that answers from collections. Unset: with the packaged SmolLM2 its own "
+        "adapter if there is one, else as RAG_ENGINE__MODEL says.",
+    )
     context_length: int | None = Field(
         None, gt=0, description="Tokens of prompt and answer together, for an endpoint that does not tell (vLLM does)."
     )

@@ -146,14 +146,24 @@ def open_indexes(settings: Settings, store: Store) -> "CollectionIndexes":
     return CollectionIndexes(settings.data_dir / "indexes", store.log, kind=settings.index.faiss, gpu=settings.index.gpu)
 
 
-def build_engine_child(settings: Settings) -> "VllmProcess | None":
-    """Return the supervisor of a vLLM child, not started yet, or None where an endpoint is configured."""
+def build_engine_child(settings: Settings, adapters: Mapping[str, Path] | None = None) -> "VllmProcess | None":
+    """Return the supervisor of a vLLM child, not started yet, or None where an endpoint is configured.
+
+    Beside its model it serves the adapters that came with it, those that were added, and these.
+
+    Raises:
+        ConfigError: The configured model is none, or the list of added models is damaged.
+    """
     if settings.engine.base_url is not None:
         return None
+    from rag_server.engines.adapters import packaged_adapters
     from rag_server.engines.vllm_process import VllmProcess
+    from rag_server.model_registry import ModelRegistry
 
     model = None if settings.engine.model is None else Path(settings.engine.model).expanduser()
-    return VllmProcess(settings.data_dir, model=model)
+    packaged = packaged_adapters() if uses_packaged_model(settings) else {}
+    served = {**packaged, **ModelRegistry(settings.data_dir).adapters(), **(adapters or {})}
+    return VllmProcess(settings.data_dir, model=model, adapters=served)
 
 
 def build_engine(settings: Settings, child: "VllmProcess | None") -> "OpenAIHttpEngine":
@@ -184,6 +194,15 @@ def build_engine_metrics(settings: Settings, child: "VllmProcess | None") -> "En
 def uses_packaged_model(settings: Settings) -> bool:
     """Return whether answers come from the packaged SmolLM2, which loses itself in prompts that others read with ease."""
     return settings.engine.base_url is None and settings.engine.model is None
+
+
+def answerer_of(settings: Settings) -> str | None:
+    """Return which of the engine's models answers from collections, None for its default."""
+    from rag_server.engines.adapters import packaged_answerer
+
+    if settings.engine.answerer is not None or not uses_packaged_model(settings):
+        return settings.engine.answerer
+    return packaged_answerer()
 
 
 def build_cache(settings: Settings) -> "tuple[RedisCache, ValkeyProcess | None]":
@@ -346,6 +365,7 @@ def build_pipeline(
         engine=engine,
         sentences=sentence_spans,
         answer_tokens=settings.prompt.answer_tokens,
+        answerer=answerer_of(settings),
         answers=AnswerCache(
             settings.cache.answers,
             cache=cache,

@@ -39,9 +39,10 @@ class RagPipeline:
         engine: Engine,
         sentences: SegmentSentences,
         answer_tokens: int,
+        answerer: str | None = None,
         answers: AnswerCache | None = None,
     ) -> None:
-        """Take the parts; without `answers` none is remembered."""
+        """Take the parts; without `answerer` the engine's default model answers, without `answers` none is remembered."""
         self._rewriter = rewriter
         self._retrievers = retrievers
         self._rerankers = rerankers
@@ -50,6 +51,7 @@ class RagPipeline:
         self._engine = engine
         self._sentences = sentences
         self._answer_tokens = answer_tokens
+        self._answerer = answerer
         self._answers = answers
 
     async def rewrite_query(self, text: str, history: Sequence[Json] = ()) -> Rewritten:
@@ -120,7 +122,7 @@ class RagPipeline:
         if request.options.select is not None:
             ranking = request.options.select(ranking)
         with timer.stage("prompt"):
-            model = request.engine_model or await self._engine.default_model()
+            model = await self._model_for(request)
             prompt = await self._build_prompt(request, model, ranking.passages)
         PASSAGES_DROPPED.inc(prompt.num_dropped)
         engine_body = {**request.body, "model": model, "messages": prompt.messages}
@@ -145,6 +147,10 @@ class RagPipeline:
         with timer.stage("rewrite"):
             rewritten = await self._rewriter.rewrite(question, history, model=request.engine_model)
         return SearchedQuery(question, rewritten.text, rewritten.text != question, rewritten.fallback)
+
+    async def _model_for(self, request: RagRequest) -> str:
+        """Return the engine's name of the model that answers."""
+        return request.engine_model or self._answerer or await self._engine.default_model()
 
     async def _build_prompt(self, request: RagRequest, model: str, ranked: Sequence[Passage]) -> Prompt:
         body = request.body
@@ -203,7 +209,7 @@ class RagPipeline:
         if self._answers is None or not self._answers.takes(request):
             return None
         with timer.stage("cache"):
-            model = request.engine_model or await self._engine.default_model()
+            model = await self._model_for(request)
             return await self._answers.key(request, model=model, context_length=await self._engine.context_length(model))
 
     async def _remembered(

@@ -55,9 +55,12 @@ class GivenPassages:
 
 
 async def answer_all(
-    engine: Engine, asked: Sequence[AskedQuestion], *, answer_tokens: int, concurrency: int
+    engine: Engine, asked: Sequence[AskedQuestion], *, answer_tokens: int, concurrency: int, model: str | None = None
 ) -> list[Prediction]:
-    """Return what came of each question, in their order, with the progress on stderr; at most `concurrency` at a time."""
+    """Return what came of each question, in their order, with the progress on stderr; at most `concurrency` at a time.
+
+    `model` None means the engine's default.
+    """
     slots = asyncio.Semaphore(concurrency)
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -65,16 +68,16 @@ async def answer_all(
 
         async def answer_one(question: AskedQuestion) -> Prediction:
             async with slots:
-                prediction = await answer(engine, question, answer_tokens=answer_tokens)
+                prediction = await answer(engine, question, answer_tokens=answer_tokens, model=model)
             progress.advance(bar)
             return prediction
 
         return await asyncio.gather(*map(answer_one, asked))
 
 
-async def answer(engine: Engine, asked: AskedQuestion, *, answer_tokens: int) -> Prediction:
+async def answer(engine: Engine, asked: AskedQuestion, *, answer_tokens: int, model: str | None = None) -> Prediction:
     """Return the answer with its sources as the API gives them, at temperature 0, or the error that took its place."""
-    pipeline, request = pipeline_of(engine, asked.ranked, answer_tokens), request_of(asked, answer_tokens)
+    pipeline, request = pipeline_of(engine, asked.ranked, answer_tokens), request_of(asked, answer_tokens, model)
     started = time.perf_counter()
     try:
         completion = await pipeline.complete(await pipeline.prepare(request))
@@ -110,13 +113,13 @@ def pipeline_of(engine: Engine, ranked: Sequence[QaContext], answer_tokens: int)
     )
 
 
-def request_of(asked: AskedQuestion, answer_tokens: int) -> RagRequest:
+def request_of(asked: AskedQuestion, answer_tokens: int, model: str | None = None) -> RagRequest:
     """Return the question as a request that puts all of its passages into the prompt, at temperature 0."""
     num_passages = len(asked.ranked)
     return RagRequest(
         body={"messages": [{"role": "user", "content": asked.question}], "temperature": 0.0, "max_tokens": answer_tokens},
         model_name=MODEL_NAME,
-        engine_model=None,
+        engine_model=model,
         vector_stores=(),
         options=RagOptions(
             retrieve="dense", num_candidates=num_passages, rerank="none", reorder=asked.reorder, num_passages=num_passages

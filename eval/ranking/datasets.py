@@ -66,16 +66,16 @@ def evaluation_folder() -> Path:
     return Path(root)
 
 
-def load_beir(name: str, *, num_queries: int | None = None) -> RetrievalDataset:
+def load_beir(name: str, *, num_queries: int | None = None, judgments: str = QRELS) -> RetrievalDataset:
     """Return the judged queries of the data set below RAG_EVAL_DATA, or the first so many by id.
 
-    Queries without a judgment are left out.
+    Queries without a judgment in the file `judgments` are left out.
 
     Raises:
         ConfigError: The data is not where RAG_EVAL_DATA says, the variable is not set, or the data is malformed.
     """
     folder = evaluation_folder() / name
-    qrels = _read_qrels(folder / QRELS)
+    qrels = _read_qrels(folder / judgments)
     corpus_path = folder / CORPUS
     if not corpus_path.is_file():
         raise ConfigError(f"{corpus_path} is missing; RAG_EVAL_DATA must name a folder with data in BEIR's layout")
@@ -171,7 +171,7 @@ def _read_qrels(path: Path) -> Qrels:
 
 def _judged_queries(folder: Path, qrels: Qrels) -> dict[str, str]:
     path = next((folder / name for name in QUERIES if (folder / name).is_file()), folder / QUERIES[0])
-    texts = {str(row["_id"]): str(row["text"]) for row in _rows(path)}
+    texts = {str(row["_id"]): str(row["text"]) for row in json_rows(path)}
     without_text = sorted(query_id for query_id in qrels if not texts.get(query_id, "").strip())
     if without_text:
         raise ConfigError(f"{path}: {len(without_text)} judged queries have no text, such as {without_text[0]}")
@@ -194,7 +194,7 @@ def _documents(folder: Path, wanted: Collection[str]) -> dict[str, tuple[int, st
     path = folder / CORPUS
     found = {
         str(row["_id"]): (number, str(row.get("title") or ""), str(row["text"]))
-        for number, row in enumerate(_rows(path), start=1)
+        for number, row in enumerate(json_rows(path), start=1)
         if row["_id"] in wanted
     }
     without_text = sorted(id_ for id_ in wanted if id_ not in found or not found[id_][2].strip())
@@ -203,8 +203,12 @@ def _documents(folder: Path, wanted: Collection[str]) -> dict[str, tuple[int, st
     return found
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, object]]:
-    """Yield the objects of a .jsonl file, each with an `_id` and a `text`."""
+def json_rows(path: Path) -> Iterator[Mapping[str, object]]:
+    """Yield the objects of a .jsonl file, each with an `_id` and a `text`.
+
+    Raises:
+        ConfigError: The file cannot be read, or a line is none.
+    """
     with open_text(path) as file:
         for number, line in enumerate(file, start=1):
             try:

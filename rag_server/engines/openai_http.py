@@ -138,8 +138,10 @@ class OpenAIHttpEngine:
         """Return how many tokens of prompt and answer together fit: as configured, as the engine tells, or 8,192."""
         if self._configured_context_length is not None:
             return self._configured_context_length
-        lengths = {entry.get("id"): entry.get("max_model_len") for entry in await self._recent_models()}
-        length = lengths.get(model)
+        entries = {entry.get("id"): entry for entry in await self._recent_models()}
+        entry = entries.get(model, {})
+        # vLLM tells that of an adapter with the model that it belongs to.
+        length = entry.get("max_model_len") or entries.get(entry.get("parent"), {}).get("max_model_len")
         return length if isinstance(length, int) else ASSUMED_CONTEXT_LENGTH
 
     def _asked(self, body: Json) -> Json:

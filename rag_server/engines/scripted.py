@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import uvicorn
@@ -26,7 +26,10 @@ TEXT_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How the engine behaves. `fail_every` and `break_after_tokens` of 0 mean never, `max_running` of 0 as many as come."""
+    """How the engine behaves. `fail_every` and `break_after_tokens` of 0 mean never, `max_running` of 0 as many as come.
+
+    `adapters` are further models, each with what it says to a chat; None makes an answer up, as the first model does.
+    """
 
     answer: str | None = None
     time_to_first_token_s: float = 0.0
@@ -35,6 +38,7 @@ class Script:
     break_after_tokens: int = 0
     context_length: int = 8192
     max_running: int = 0
+    adapters: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,7 +63,8 @@ class ScriptedEngine:
     async def models(self, _: Request) -> Response:
         """Answer GET /v1/models as vLLM does."""
         model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "rag-server"}
-        return JSONResponse({"object": "list", "data": [{**model, "max_model_len": self.script.context_length}]})
+        adapters = [{**model, "id": name, "parent": MODEL, "max_model_len": None} for name in self.script.adapters]
+        return JSONResponse({"object": "list", "data": [{**model, "max_model_len": self.script.context_length}, *adapters]})
 
     async def tokenize(self, request: Request) -> Response:
         """Answer POST /tokenize as vLLM does; a token is a word with the white space before it."""
@@ -100,7 +105,7 @@ class ScriptedEngine:
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or self.script.context_length
         answer = ChatAnswer(
             body,
-            reply(body, self.script.answer, limit),
+            reply(body, self.script.adapters.get(body["model"], self.script.answer), limit),
             prompt_tokens,
             f"chatcmpl-{self.stats.requests}",
             self._logprobs(body),
@@ -140,7 +145,7 @@ class ScriptedEngine:
         body = await _object(request)
         if body is None:
             return _error(400, "The body must be a JSON object.")
-        if body.get("model") != MODEL:
+        if body.get("model") not in (MODEL, *self.script.adapters):
             return _error(404, f"The model `{body.get('model')}` does not exist.", param="model")
         return body
 

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ import structlog
 
 from rag_server.child_process import ChildProcess, last_lines
 from rag_server.engines import smollm2_weights
+from rag_server.engines.adapters import serving_arguments
 from rag_server.engines.vllm_tasks import GENERATE, VllmTask
 from rag_server.errors import ConfigError, MissingExtraError
 
@@ -47,6 +48,7 @@ class VllmProcess:
         *,
         model: Path | None = None,
         task: VllmTask = GENERATE,
+        adapters: Mapping[str, Path] | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
         """Prepare, start nothing.
@@ -55,6 +57,7 @@ class VllmProcess:
             data_dir: Takes the log file and the converted weights.
             model: A Hugging Face model folder; None means the packaged SmolLM2.
             task: `GENERATE` serves /chat/completions, `RERANK` serves /rerank of a scoring model.
+            adapters: Folders of LoRA adapters of the model, by the names that they are served under.
             command: Started instead of vLLM, with `--port N` added; for tests.
 
         Raises:
@@ -72,6 +75,7 @@ class VllmProcess:
         self._data_dir = data_dir
         self._model = model
         self._vllm_task = task
+        self._adapters = adapters or {}
         self._command = command
         self._child: ChildProcess | None = None
         self._task: asyncio.Task[None] | None = None
@@ -202,6 +206,7 @@ class VllmProcess:
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name"]
         command += [str(name), "--host", "127.0.0.1", *self._vllm_task.arguments]
         command += ["--allowed-media-domains", NO_MEDIA_DOMAIN]
+        command += await asyncio.to_thread(serving_arguments, self._adapters, model, on_cpu=on_cpu)
         limit = self._vllm_task.cpu_context_length if on_cpu else self._vllm_task.gpu_context_length
         if limit is not None:
             command += ["--max-model-len", str(_context_length(model, limit))]

@@ -59,7 +59,7 @@ def run_training(
         raise TrainingDataError("there is nothing to train on")
     _claim(options, what)
     trainer = _trainer(model, examples, loss, collate, options)
-    checkpoint = _last_checkpoint(options.out)
+    checkpoint = last_checkpoint(options.out)
     started = time.perf_counter()
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -87,14 +87,14 @@ def _claim(options: TrainingOptions, what: str) -> None:
     path.write_text(json.dumps({"run": run, "options": decisive, "what": what}, default=str, indent=2) + "\n")
 
 
-def _last_checkpoint(out: Path) -> Path | None:
+def last_checkpoint(out: Path) -> Path | None:
     """Return the newest checkpoint that was written to its end: the Trainer writes its state last."""
     found = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _trainer(model: Any, examples: Sequence[Any], loss: Loss, collate: Collate, options: TrainingOptions) -> Any:
-    from transformers import Trainer
+    from transformers import ProgressCallback, Trainer
 
     class LossTrainer(Trainer):
         """Computes our loss, and counts the tokens."""
@@ -118,9 +118,18 @@ def _trainer(model: Any, examples: Sequence[Any], loss: Loss, collate: Collate, 
                 logs = {**logs, **getattr(self, "_told", {})}
             super().log(logs, *arguments, **named)
 
-    trainer = LossTrainer(
-        model=model, args=_arguments(model, options), train_dataset=examples, data_collator=collate, callbacks=[]
-    )
+    class Bar(ProgressCallback):
+        """Shows the loss beside the bar, and prints nothing: what a command prints is its result."""
+
+        training_bar: Any
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if self.training_bar is not None and "loss" in (logs or {}):
+                self.training_bar.set_postfix(loss=logs["loss"])
+
+    trainer = LossTrainer(model=model, args=_arguments(model, options), train_dataset=examples, data_collator=collate)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Bar)
     # Our losses are means: the Trainer must divide them by the accumulation, which it does not where it finds `labels`.
     trainer.model_accepts_loss_kwargs = False
     return trainer

@@ -45,12 +45,13 @@ def load_model(folder: Path, precision: Precision = "auto") -> "PreTrainedModel"
     return model
 
 
-def with_adapter(model: "PreTrainedModel", options: AdapterOptions) -> "PeftModel":
-    """Return the model with a new LoRA adapter in single precision, its own weights frozen.
+def with_adapter(model: "PreTrainedModel", options: AdapterOptions, *, seed: int) -> "PeftModel":
+    """Return the model with a new LoRA adapter in single precision, drawn by the seed; its own weights are frozen.
 
     Raises:
         TrainingDataError: The model has fewer layers than are to get one.
     """
+    import torch
     from peft import LoraConfig, PeftModel, get_peft_model
 
     depth = int(model.config.num_hidden_layers)
@@ -66,6 +67,7 @@ def with_adapter(model: "PreTrainedModel", options: AdapterOptions) -> "PeftMode
         target_modules="all-linear" if num_layers == depth else _linear_names(model),
         layers_to_transform=None if num_layers == depth else list(range(depth - num_layers, depth)),
     )
+    torch.manual_seed(seed)
     adapted = get_peft_model(model, config)
     if not isinstance(adapted, PeftModel):
         raise TypeError(f"peft made a {type(adapted).__name__}")

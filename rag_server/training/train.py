@@ -56,7 +56,7 @@ def train(sources: Sources, options: TrainingOptions, adapter: AdapterOptions, m
         _check_held_out(rows, read_rows(sources.held_out))
     tokenizer = load_tokenizer(sources.base)
     examples = make_examples(rows, tokenizer, options, making)
-    model = with_adapter(load_model(sources.base, options.precision), adapter)
+    model = with_adapter(load_model(sources.base, options.precision), adapter, seed=options.seed)
     padding_id = int(tokenizer.pad_token_id or tokenizer.eos_token_id)
     decisive = {
         "rows": file_hash(sources.rows),

@@ -10,6 +10,7 @@ from rag_server.api.responses.bodies import DialogueBody
 from rag_server.api.responses.items import stored_items
 from rag_server.api.responses.messages import ReadFile, chat_messages
 from rag_server.errors import InvalidRequestError, PromptTooLongError
+from rag_server.factory import answerer_of
 from rag_server.fitting import largest_that_fits
 from rag_server.protocols import Engine, Json
 from rag_server.services import Services
@@ -48,10 +49,11 @@ async def read_dialogue(body: DialogueBody, services: Services, access: Access) 
 
 
 async def engine_model_of(model: str | None, services: Services) -> str:
-    """Return the engine's name of the model that a request names, its default where it names none or a vector store."""
-    if model is None or model.startswith(RAG_PREFIX):
-        return await services.engine.default_model()
-    return model
+    """Return the engine's name of the model that a request names; of a vector store it is what answers from those."""
+    if model is not None and not model.startswith(RAG_PREFIX):
+        return model
+    answerer = None if model is None else answerer_of(services.settings)
+    return answerer or await services.engine.default_model()
 
 
 async def latest_that_fit(messages: Sequence[Json], engine: Engine, model: str, answer_tokens: int) -> list[Json]:

@@ -132,6 +132,28 @@ def test_rag_object_chooses_store_and_passages(server: httpx.Client, index: Inde
     assert answer["model"] == "scripted"
 
 
+def test_answerer_answers_from_collections_only(settings: Settings, index: Index, scripted_engine: StartEngine) -> None:
+    """What the settings name answers for rag/ models; a model that a request names answers itself, with passages or without."""
+    index("docs", DOCS)
+    answerer = settings.engine.model_copy(update={"answerer": "mine"})
+    asked = {
+        "rag/docs": body(),
+        "scripted": body(model="scripted"),
+        "other": body(model="other", rag={"vector_store_ids": ["docs"]}),
+    }
+    with (
+        scripted_engine(answer="By the first.", adapters={"mine": "By mine.", "other": "By the other."}) as engine,
+        running_server(settings.model_copy(update={"engine": answerer}), engine=engine) as client,
+    ):
+        answers = {name: client.post("/v1/chat/completions", json=request).json() for name, request in asked.items()}
+        responded = client.post("/v1/responses", json={"model": "rag/docs", "input": QUESTION, "truncation": "auto"}).json()
+
+    said = {name: answer["choices"][0]["message"]["content"] for name, answer in answers.items()}
+    assert said == {"rag/docs": "By mine.", "scripted": "By the first.", "other": "By the other."}
+    assert answers["rag/docs"]["model"] == "rag/docs"
+    assert responded["output"][-1]["content"][0]["text"] == "By mine."
+
+
 def test_engine_model_is_passed_through(server: httpx.Client, index: Index) -> None:
     """A plain engine model gets the conversation as it is, and its answer comes back as it is."""
     index("docs", DOCS)

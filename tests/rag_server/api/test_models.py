@@ -1,6 +1,7 @@
 """Models: the engine's, one per vector store, and the embedding model."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import httpx
 import openai
@@ -12,6 +13,7 @@ from tests.conftest import running_server
 from tests.live import Live, live_server
 
 EMBEDDER = "all-MiniLM-L6-v2"
+StartEngine = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,15 @@ def test_every_model_has_the_fields_of_openai(live: Live) -> None:
     assert by_id["scripted"]["max_model_len"] == 8192
     assert by_id[EMBEDDER]["rag"] == {"task": "embed"}
     assert data[-1]["id"] == EMBEDDER
+
+
+def test_adapters_are_models_beside_their_own(settings: Settings, scripted_engine: StartEngine) -> None:
+    """What the engine serves under names of its own is listed after its first model, with what it tells of them."""
+    with scripted_engine(adapters={"mine": None, "other": None}) as engine, running_server(settings, engine=engine) as client:
+        data = {model["id"]: model for model in client.get("/v1/models").json()["data"]}
+
+    assert [name for name in data if name != EMBEDDER] == ["scripted", "mine", "other"]
+    assert data["mine"]["parent"] == "scripted"
 
 
 def test_model_is_found_by_an_id_with_slashes(live: Live) -> None:

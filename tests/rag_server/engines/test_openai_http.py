@@ -86,6 +86,14 @@ async def test_context_length_as_told_configured_or_assumed(scripted_engine: Sta
             assert await engine.context_length("scripted") == 99
 
 
+async def test_adapter_has_the_context_of_its_model(scripted_engine: StartEngine) -> None:
+    """vLLM tells the context length of a model, and of an adapter only to which model it belongs."""
+    with scripted_engine(context_length=1234, adapters={"mine": None}) as url:
+        async with aclosing(OpenAIHttpEngine(lambda: url)) as engine:
+            assert await engine.context_length("mine") == 1234
+            assert await engine.default_model() == "scripted"
+
+
 async def test_default_model_is_configured_or_the_first(scripted_engine: StartEngine) -> None:
     """Without a configured model the engine's first one answers."""
     with scripted_engine() as url:

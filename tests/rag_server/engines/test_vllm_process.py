@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from rag_server.engines import vllm_process
 from rag_server.engines.vllm_process import VllmProcess
 from rag_server.engines.vllm_tasks import GENERATE, RERANK, VllmTask
 from rag_server.errors import ConfigError
+from rag_server.model_registry import ModelRegistry
 from rerankers.permutation_constraint import PermutationConstraint, encode
+from tests.adapters import make_adapter, make_model
 
 SCRIPTED = [sys.executable, "-m", "rag_server.cli", "scripted-engine"]
 WAIT_S = 60
@@ -179,6 +182,21 @@ async def test_vllm_is_told_to_fetch_no_media(
     assert vllm_process._environment(1)["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
 
 
+async def test_vllm_is_told_of_adapters_only_if_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters of the model are served under their names, one of another model is not; without any, vLLM has no LoRA."""
+    monkeypatch.setattr(vllm_process, "_runs_on_cpu", lambda: True)
+    model = make_model(tmp_path / "model")
+    folders = {"mine": make_adapter(tmp_path / "mine"), "other": make_adapter(tmp_path / "other", layer="model.layers.9.x")}
+    command = await VllmProcess(tmp_path, model=model, adapters=folders)._vllm_command()
+    plain = await VllmProcess(tmp_path, model=model)._vllm_command()
+    place = command.index("--lora-modules")
+
+    assert "--enable-lora" in command
+    assert json.loads(command[place + 1]) == {"name": "mine", "path": str(folders["mine"])}
+    assert command[place + 2] == "--max-model-len"
+    assert not [word for word in plain if "lora" in word]
+
+
 @pytest.mark.vllm
 def test_vllm_with_that_command_fetches_no_media(tmp_path: Path) -> None:
     """Its own parser and its own connector refuse every host, this machine's files, and nothing else."""
@@ -261,6 +279,20 @@ class ConstrainedEngine:
             "paper": PermutationConstraint(first, later, self.NUM_ITEMS),
         }
 
+    def say(self, model: str) -> str:
+        """Return what a model says."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Count to ten."}], "temperature": 0, "max_tokens": 12}
+        return self.http.post("/v1/chat/completions", json=body).raise_for_status().json()["choices"][0]["message"]["content"]
+
+    def said(self, adapter: str) -> dict[str, str]:
+        """Return what the engine's model and an adapter of it say, each alone and both at once."""
+        listed = [model["id"] for model in self.http.get("/v1/models").json()["data"]]
+        assert listed[1:] == [adapter]
+        with ThreadPoolExecutor() as both:
+            alone = {"model": self.say(listed[0]), "adapter": self.say(adapter)}
+            together = list(both.map(self.say, [adapter, listed[0], adapter, listed[0]]))
+        return {**alone, "adapter beside": together[0], "model beside": together[1]}
+
     def ask(self, constraint: str) -> httpx.Response:
         """Return the answer to a request that carries `constraint`."""
         body = {
@@ -275,12 +307,11 @@ class ConstrainedEngine:
 
     def outputs(self) -> dict[str, object]:
         """Return the choices by form and number of ranked items, and the answer to a malformed constraint."""
-        with self.http:
-            answers: dict[str, object] = {"malformed": self.ask('{"first": [[1]], "later": [[1]], "num_ranked": 2}')}
-            for form, constraint in self.constraints().items():
-                for num_ranked in (5, self.NUM_ITEMS):
-                    answer = self.ask(encode(replace(constraint, num_ranked=num_ranked)))
-                    answers[f"{form} {num_ranked}"] = answer.raise_for_status().json()["choices"][0]
+        answers: dict[str, object] = {"malformed": self.ask('{"first": [[1]], "later": [[1]], "num_ranked": 2}')}
+        for form, constraint in self.constraints().items():
+            for num_ranked in (5, self.NUM_ITEMS):
+                answer = self.ask(encode(replace(constraint, num_ranked=num_ranked)))
+                answers[f"{form} {num_ranked}"] = answer.raise_for_status().json()["choices"][0]
         return answers
 
 
@@ -302,9 +333,18 @@ def check_rankings(answers: dict[str, object]) -> None:
         assert set(named) <= set(range(1, 21))
 
 
+def add_adapter(data_dir: Path, folder: Path) -> str:
+    """Add an adapter of random numbers for the packaged model, and return its name."""
+    layer, sizes = "model.layers.29.mlp.down_proj", (1536, 576)
+    make_adapter(folder, layer=layer, sizes=sizes, lora_alpha=8, target_modules=["down_proj"])
+    ModelRegistry(data_dir).add(folder, name="odd", kind="answerer", evaluation=None, force=True)
+    return "odd"
+
+
 @pytest.mark.vllm
 def test_real_server_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """On an empty data directory the server brings up vLLM, which answers from documents and ranks; kill -9 leaves nothing."""
+    """With nothing but an added adapter the server brings up vLLM, which answers and ranks; kill -9 leaves nothing."""
+    adapter = add_adapter(tmp_path / "data", tmp_path / "odd")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "start.md").write_text("# Starting\n\nTo start the server, run `make serve` in the project's folder.")
     environment = {**os.environ, "RAG_DATA_DIR": str(tmp_path / "data")}
@@ -316,7 +356,9 @@ def test_real_server_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
                 assert server.poll() is None
                 time.sleep(0.1)
             answer = subprocess.run(ask, env=environment, capture_output=True, text=True, timeout=500)
-            rankings = ConstrainedEngine(psutil.Process(server.pid)).outputs()
+            engine = ConstrainedEngine(psutil.Process(server.pid))
+            with engine.http:
+                said, rankings = engine.said(adapter), engine.outputs()
             family = psutil.Process(server.pid).children(recursive=True)
             names = {child.name() for child in family}
         finally:
@@ -324,6 +366,7 @@ def test_real_server_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
     gone, alive = psutil.wait_procs(family, timeout=30)
 
     check_rankings(rankings)
+    assert said["model"] == said["model beside"] != said["adapter"] == said["adapter beside"]
     result = json.loads(answer.stdout)
     assert "make serve" in result["answer"]
     assert result["passages"][0]["filename"] == "start.md"

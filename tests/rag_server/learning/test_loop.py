@@ -43,7 +43,7 @@ def test_it_learns_and_keeps_a_log(tmp_path: Path) -> None:
     ran = run_training(model, NUMBERS, loss=squared, collate=collate, options=options(tmp_path), what="line")
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
 
-    assert abs(float(model.weight) - 2) < 0.5
+    assert abs(model.weight.item() - 2) < 0.5
     assert len(rows) == 12
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert rows[0]["weight"] == 1.0
@@ -57,7 +57,7 @@ def test_accumulation_is_one_larger_batch(tmp_path: Path) -> None:
         model = Line()
         chosen = options(tmp_path / name, steps=1, batch_size=size, accumulation=accumulation, warmup_share=0.0)
         run_training(model, [1.0, 1.0, 3.0, 3.0], loss=squared, collate=collate, options=chosen, what="line")
-        weights.append(float(model.weight))
+        weights.append(model.weight.item())
 
     assert weights[0] == pytest.approx(weights[1], abs=1e-6)
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same(tmp_path: Path) -> Non
     resumed = Line()
     run_training(resumed, NUMBERS, loss=squared, collate=collate, options=options(tmp_path / "cut"), what="line")
 
-    assert float(resumed.weight) == pytest.approx(float(whole.weight), abs=1e-6)
+    assert resumed.weight.item() == pytest.approx(whole.weight.item(), abs=1e-6)
 
 
 def test_another_run_does_not_go_on_there(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_loss_that_is_no_number_stops_it(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingDivergedError, match=r"step 0.*lower the learning rate"):
         run_training(model, NUMBERS, loss=diverging, collate=collate, options=options(tmp_path), what="line")
-    assert float(model.weight) == 1.0
+    assert model.weight.item() == 1.0
 
 
 def test_a_step_that_does_not_fit_says_what_to_do(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import torch
 
 from rag_server.errors import TrainingDataError
 from rag_server.learning.models import load_model, load_tokenizer, with_adapter
-from rag_server.learning.options import AdapterOptions
+from rag_server.learning.options import AdapterOptions, TrainingOptions
 from rag_server.training import train
 from rag_server.training.answer_loss import answer_loss, collate
-from rag_server.training.examples import TokenizedExample
+from rag_server.training.examples import ExampleOptions, TokenizedExample
+from rag_server.training.rows import read_rows
 
 EXAMPLES = [TokenizedExample((5, 6, 7, 8, 9), 3), TokenizedExample((5, 9), 1), TokenizedExample((11, 12, 13, 14), 1)]
 
@@ -46,7 +47,7 @@ def test_the_adapter_off_is_the_base_model(tiny_model: Path) -> None:
     ids = torch.tensor([[5, 6, 7]])
     base = load_model(tiny_model, "float32").eval()
     before = base(ids).logits
-    model = with_adapter(base, AdapterOptions(rank=2, num_layers=1)).eval()
+    model = with_adapter(base, AdapterOptions(rank=2, num_layers=1), seed=0).eval()
     changed = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -122,8 +123,8 @@ def test_examples_that_are_all_too_long_are_an_error(tiny_model: Path, tmp_path:
 
     with pytest.raises(TrainingDataError, match="20 tokens"):
         train.make_examples(
-            train.read_rows(rows),
+            read_rows(rows),
             load_tokenizer(tiny_model),
-            train.TrainingOptions(tmp_path, steps=1),
-            train.ExampleOptions(max_tokens=20),
+            TrainingOptions(tmp_path, steps=1),
+            ExampleOptions(max_tokens=20),
         )

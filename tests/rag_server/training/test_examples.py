@@ -95,8 +95,8 @@ def test_tokens_are_those_that_the_engine_reads_and_only_the_answer_is_learned(t
     expected = tokenizer.apply_chat_template(list(example.messages), add_generation_prompt=True, tokenize=False)
 
     assert tokens is not None
-    assert tokenizer.decode(tokens.token_ids[: tokens.num_prompt]) == expected
-    assert tokenizer.decode(tokens.token_ids[tokens.num_prompt :]) == f"{example.answer}<|im_end|>"
+    assert tokenizer.decode(list(tokens.token_ids[: tokens.num_prompt])) == expected
+    assert tokenizer.decode(list(tokens.token_ids[tokens.num_prompt :])) == f"{example.answer}<|im_end|>"
     assert tokenized(example, tokenizer, max_tokens=len(tokens.token_ids) - 1) is None
 
 
