@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 
 import structlog
 
@@ -53,6 +53,8 @@ class OpenAIHttpEngine:
         self._takes_priority = takes_priority
         self._counts_tokens = True
         self._known_models: tuple[float, list[Json]] = (0.0, [])
+        # Requests of this process that the engine has not answered to their end.
+        self.num_asked = 0
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -152,7 +154,8 @@ class OpenAIHttpEngine:
 
     async def _post(self, path: str, body: Json) -> Json:
         with traced(_OPERATIONS[path], model=str(body.get("model"))) as span:
-            answer = await self._http.request("POST", self._v1(path), body)
+            with self._asking():
+                answer = await self._http.request("POST", self._v1(path), body)
             _say_usage(span, answer)
             return answer
 
@@ -164,12 +167,21 @@ class OpenAIHttpEngine:
                     yield chunk
 
     async def _chunks(self, path: str, body: Json) -> AsyncGenerator[Json, None]:
-        async with (
-            aclosing(self._http.stream("POST", self._v1(path), body)) as parts,
-            aclosing(_events(parts)) as events,
-        ):
-            async for event in events:
-                yield event
+        with self._asking():
+            async with (
+                aclosing(self._http.stream("POST", self._v1(path), body)) as parts,
+                aclosing(_events(parts)) as events,
+            ):
+                async for event in events:
+                    yield event
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self.num_asked += 1
+        try:
+            yield
+        finally:
+            self.num_asked -= 1
 
     async def _tokenize(self, body: Json) -> Json:
         # vLLM serves /tokenize beside /v1, not under it.

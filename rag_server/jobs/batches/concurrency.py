@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from rag_server.engines.engine_load import EngineLoad
 
-FIRST_LIMIT = 8
+FIRST_LIMIT = 16
 # Near the limit that was too much, it grows by this share.
 FINE_GROWTH = 1 / 8
 # Of an engine that tells nothing: more rows at once are worth it as long as they bring so much more.
@@ -21,13 +21,15 @@ class Observation:
     """What was seen since the one before.
 
     `load` is None where the engine does not tell it, `rate` is what was got done in a second, in tokens and rows. `running`
-    is the number of rows that have begun: more than the limit for a while after it fell. `is_used` says whether the limit is
+    is the number of rows that have begun: more than the limit for a while after it fell; `asked` is how many requests the
+    engine has of this process, which its own numbers may tell a step later. `is_used` says whether the limit is
     what keeps rows waiting, `refused` whether the engine had too much to do, `late_s` how long something that is to be done
     in this process waits for its turn, `shared` whether people asked meanwhile.
     """
 
     load: EngineLoad | None
     running: int
+    asked: int
     rate: float = 0.0
     is_used: bool = True
     refused: bool = False
@@ -86,7 +88,7 @@ def _by_load(known: Concurrency, load: EngineLoad, seen: Observation, *, may_gro
         return replace(known, limit=min(known.most, known.limit + max(1, (known.places - load.running) // 2)))
     # Where most rows are elsewhere, in a search for instance, more of them would not fill the engine much faster; and those
     # that waited may have waited for their turn to be read, not for a place.
-    is_elsewhere = 2 * load.running < known.limit
+    is_elsewhere = 2 * seen.asked < known.limit
     return replace(known, limit=_grown(known, finely=is_elsewhere or known.places > 0))
 
 

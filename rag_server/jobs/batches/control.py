@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from statistics import median
 
 from rag_server.engines.engine_load import EngineLoad
@@ -20,15 +21,21 @@ OWN_SHARE = 0.5
 # An engine that did not tell its load is asked again after this time.
 SILENT_S = 30.0
 
-ReadLoad = Callable[[], Awaitable[EngineLoad | None]]
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What is looked at: the engine's load by its own numbers, and how many requests of this process are with it now."""
+
+    read_load: Callable[[], Awaitable[EngineLoad | None]]
+    num_asked: Callable[[], int]
 
 
 class Control:
     """Sets the places of a gate for as long as `run` runs."""
 
-    def __init__(self, gate: Gate, read_load: ReadLoad) -> None:
+    def __init__(self, gate: Gate, looks: Looks) -> None:
         self._gate = gate
-        self._read_load = read_load
+        self._looks = looks
         self._ask_from = -math.inf
         self._began_at = 0.0
 
@@ -53,14 +60,19 @@ class Control:
         rate = gate.work_done / max(now - self._began_at, 1e-6)
         is_used = gate.was_full and not gate.was_held
         gate.adjust(
-            adjusted(gate.known, Observation(load, gate.running, rate, is_used, gate.was_refused, gate.was_held, late_s))
+            adjusted(
+                gate.known,
+                Observation(
+                    load, gate.running, self._looks.num_asked(), rate, is_used, gate.was_refused, gate.was_held, late_s
+                ),
+            )
         )
         self._begin_anew()
 
     async def _load(self, now: float) -> EngineLoad | None:
         if now < self._ask_from:
             return None
-        load = await self._read_load()
+        load = await self._looks.read_load()
         if load is None and not self._gate.outage.is_on:
             self._ask_from = now + SILENT_S
         return load

@@ -13,7 +13,7 @@ from rag_server.batch_types import Batch, LeaseLostError, RowError
 from rag_server.errors import NotFoundError, StoreError
 from rag_server.factory import Store
 from rag_server.jobs.batches.answering import Answering, Send
-from rag_server.jobs.batches.control import Control, ReadLoad
+from rag_server.jobs.batches.control import Control, Looks
 from rag_server.jobs.batches.gate import Gate
 from rag_server.jobs.batches.output import write_files
 from rag_server.jobs.batches.validation import Validation
@@ -38,7 +38,7 @@ class Parts:
     store: Store
     gate: Gate
     send: Send
-    read_load: ReadLoad
+    looks: Looks
     validation: Validation
 
 
@@ -53,7 +53,7 @@ class BatchRunner:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work for as long as the context lasts; what was answered by its end is written down, and the batches are let go."""
-        control = Control(self._parts.gate, self._parts.read_load)
+        control = Control(self._parts.gate, self._parts.looks)
         tasks = [asyncio.ensure_future(self._take_up()), asyncio.ensure_future(control.run())]
         try:
             yield

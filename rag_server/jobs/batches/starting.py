@@ -4,6 +4,7 @@ from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from rag_server.jobs.batches.control import Looks
 from rag_server.jobs.batches.gate import Gate
 from rag_server.jobs.batches.runner import BatchRunner, Parts
 from rag_server.jobs.batches.validation import Validation
@@ -36,5 +37,6 @@ def running_batches(services: Services, application: Application) -> AbstractAsy
         services.store, services.engine, check=application.check, own_models=own_models, max_bytes=limits.max_body_bytes
     )
     gate = Gate(services.live_traffic, limits.batch_running)
-    parts = Parts(services.store, gate, application.send, services.engine_metrics.read, validation)
+    looks = Looks(services.engine_metrics.read, lambda: services.engine.num_asked)
+    parts = Parts(services.store, gate, application.send, looks, validation)
     return BatchRunner(parts).running()

@@ -176,6 +176,22 @@ async def test_overload_is_tried_three_times_and_then_told() -> None:
     assert len(bodies) == 3
 
 
+async def test_what_the_engine_has_to_answer_is_counted(scripted_engine: StartEngine) -> None:
+    """One more from the request to the end of its answer, also where the client stops in the middle or the engine refuses."""
+    body = {"model": "scripted", "messages": MESSAGES}
+    with scripted_engine() as url:
+        async with aclosing(OpenAIHttpEngine(lambda: url)) as engine:
+            async with aclosing(engine.stream_chat({**body, "stream": True})) as chunks:
+                await anext(chunks)
+                during = engine.num_asked
+            stopped = engine.num_asked
+            await engine.chat(body)
+            with pytest.raises(EngineRequestError):
+                await engine.chat({**body, "model": "unknown"})
+
+    assert (during, stopped, engine.num_asked) == (1, 0, 0)
+
+
 async def test_broken_stream_is_never_tried_again(scripted_engine: StartEngine) -> None:
     """A stream that breaks off after its first tokens is an error; the tokens are not streamed twice."""
     pieces = []

@@ -23,9 +23,12 @@ class Line(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(1.0))
 
+    def forward(self, **_: Any) -> None:
+        """Take whatever comes, by which the Trainer knows a model that divides its loss itself."""
+
 
 def collate(numbers: Sequence[float]) -> Batch:
-    return {"x": torch.tensor(numbers), "num_tokens": len(numbers)}
+    return {"x": torch.tensor(numbers), "labels": torch.tensor(numbers), "num_tokens": len(numbers)}
 
 
 def squared(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, float]]:
@@ -51,15 +54,14 @@ def test_it_learns_and_keeps_a_log(tmp_path: Path) -> None:
 
 
 def test_accumulation_is_one_larger_batch(tmp_path: Path) -> None:
-    """Two batches of two make the update that one of four makes."""
-    weights = []
+    """Two batches of two make the gradient that one of four makes."""
+    seen = []
     for name, size, accumulation in (("two", 2, 2), ("one", 4, 1)):
-        model = Line()
         chosen = options(tmp_path / name, steps=1, batch_size=size, accumulation=accumulation, warmup_share=0.0)
-        run_training(model, [1.0, 1.0, 3.0, 3.0], loss=squared, collate=collate, options=chosen, what="line")
-        weights.append(model.weight.item())
+        ran = run_training(Line(), [1.0, 1.0, 3.0, 3.0], loss=squared, collate=collate, options=chosen, what="line")
+        seen.append((float(ran.log[0]["loss"]), float(ran.log[0]["grad_norm"])))
 
-    assert weights[0] == pytest.approx(weights[1], abs=1e-6)
+    assert seen[0] == pytest.approx(seen[1])
 
 
 class InterruptedRunError(Exception):

@@ -11,7 +11,7 @@ import pytest
 
 from rag_server.engines.engine_load import EngineLoad
 from rag_server.jobs.batches import control
-from rag_server.jobs.batches.control import Control
+from rag_server.jobs.batches.control import Control, Looks
 from rag_server.jobs.batches.gate import Gate
 from rag_server.live_traffic import LiveTraffic
 
@@ -50,7 +50,7 @@ async def test_only_its_own_work_is_a_reason_for_fewer_rows(
     async def load() -> EngineLoad:
         return EngineLoad(running=gate.running, waiting=0)
 
-    running = asyncio.ensure_future(Control(gate, load).run())
+    running = asyncio.ensure_future(Control(gate, Looks(load, lambda: gate.running)).run())
     async with late_loop(), asyncio.timeout(30):
         while gate.known.limit == LIMIT:
             await asyncio.sleep(0.01)

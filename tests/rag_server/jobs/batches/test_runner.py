@@ -20,6 +20,7 @@ from rag_server.config import load_settings
 from rag_server.engines.engine_load import EngineMetrics
 from rag_server.errors import StoreError
 from rag_server.jobs.batches import answering, outage, recording, runner
+from rag_server.jobs.batches.control import Looks
 from rag_server.jobs.batches.gate import Gate
 from rag_server.jobs.batches.runner import BatchRunner, Parts
 from rag_server.jobs.batches.validation import Validation
@@ -95,7 +96,7 @@ def running(store: factory.Store, engine: Engine, most: int = 16) -> contextlib.
 
     @contextlib.asynccontextmanager
     async def run() -> AsyncIterator[None]:
-        parts = Parts(store, Gate(LiveTraffic(), most), engine.send, metrics.read, validation)
+        parts = Parts(store, Gate(LiveTraffic(), most), engine.send, Looks(metrics.read, lambda: 0), validation)
         async with BatchRunner(parts).running():
             yield
         await metrics.aclose()
