@@ -1,14 +1,10 @@
 """Training rows of the answerer: questions with their answers and passages, JSON Lines, checked before anything is spent."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from rag_server.errors import TrainingDataError
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+from rag_server.learning.json_lines import Text, read_json_lines
 
 
 class RowPassage(BaseModel):
@@ -46,29 +42,5 @@ class Row(BaseModel):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a file.
-
-    Raises:
-        TrainingDataError: The file cannot be read, is empty, holds a row that does not fit, or an id twice.
-    """
-    rows: dict[str, Row] = {}
-    for number, line in _lines(path):
-        try:
-            row = Row.model_validate_json(line)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'row'}: {fault['msg']}" for fault in error.errors())
-            raise TrainingDataError(f"{path} line {number}: {faults}") from None
-        if row.id in rows:
-            raise TrainingDataError(f"{path} line {number}: the id {row.id!r} is there twice")
-        rows[row.id] = row
-    if not rows:
-        raise TrainingDataError(f"{path} holds no row")
-    return list(rows.values())
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from ((number, line) for number, line in enumerate(file, start=1) if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingDataError(f"{path} cannot be read: {error}") from error
+    """Return the rows of a file; raises as `read_json_lines` does."""
+    return read_json_lines(path, Row, id_of=lambda row: row.id)

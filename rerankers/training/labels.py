@@ -1,20 +1,19 @@
 """Training labels of rankers: queries, their candidates in the first stage's order, and the complete order to be learned."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rag_server.errors import RerankError, TrainingDataError
+from rag_server.learning.json_lines import Text, faults_of, read_json_lines
 from rag_server.protocols import Reranker
 from rag_server.types import Passage, Ranking, RankingReport
 
 # RankGPT's window, and how many of the best a pass of it orders right (Liu et al., arXiv 2412.14574).
 WINDOW = 20
 KEPT = 10
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Candidate(BaseModel):
@@ -129,18 +128,7 @@ def read_labels(path: Path) -> list[RankingLabel]:
     Raises:
         TrainingDataError: The file cannot be read, is empty, holds a line that does not fit, or a query id twice.
     """
-    labels: dict[str, RankingLabel] = {}
-    for number, line in _lines(path):
-        try:
-            label = RankingLabel.model_validate_json(line)
-        except ValidationError as error:
-            raise TrainingDataError(f"{path} line {number}: {_faults(error)}") from None
-        if label.query_id in labels:
-            raise TrainingDataError(f"{path} line {number}: query_id {label.query_id!r} is there twice")
-        labels[label.query_id] = label
-    if not labels:
-        raise TrainingDataError(f"{path} holds no label")
-    return list(labels.values())
+    return read_json_lines(path, RankingLabel, id_of=lambda label: label.query_id)
 
 
 def write_labels(path: Path, labels: Iterable[RankingLabel]) -> int:
@@ -165,16 +153,4 @@ def _label(
             query_id=query_id, query=query, passages=tuple(candidates), permutation=tuple(permutation), grades=grades
         )
     except ValidationError as error:
-        raise TrainingDataError(f"the query {query_id!r}: {_faults(error)}") from None
-
-
-def _faults(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'label'}: {fault['msg']}" for fault in error.errors())
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from ((number, line) for number, line in enumerate(file, start=1) if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingDataError(f"{path} cannot be read: {error}") from error
+        raise TrainingDataError(f"the query {query_id!r}: {faults_of(error)}") from None

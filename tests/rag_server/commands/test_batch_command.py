@@ -5,12 +5,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from eval.qa.predictions import read_predictions
-from rag_server import cli, factory
+from rag_server import factory
 from rag_server.commands import batching
 from rag_server.commands.batching_output import Lock
 from rag_server.config import Settings
@@ -37,25 +38,13 @@ def run(
     engine: Recorded,
     index: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command_line: Run,
 ) -> Run:
     """Run `rag-server batch` in this process over a collection `docs`; return status, standard output and standard error."""
     index("docs", {f"{name}.md": f"# {name}\n\nThe number of {name} is {100 + place}." for place, name in enumerate(SUBJECTS)})
     monkeypatch.setenv("RAG_DATA_DIR", str(settings.data_dir))
     monkeypatch.setattr(batching, "POLL_S", 0.02)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rag-server", "batch", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
+    return partial(command_line, "batch")
 
 
 def question(name: str, **fields: object) -> dict[str, object]:

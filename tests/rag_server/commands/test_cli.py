@@ -21,22 +21,10 @@ DOCS = {"cats.md": "# Cats\n\nCats sleep for sixteen hours a day.", "boats.md": 
 
 
 @pytest.fixture
-def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple]:
-    """Run the command line in this process; return its exit status, standard output and standard error."""
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, command_line: Callable[..., tuple]) -> Callable[..., tuple]:
+    """Run the command line on the data directory of the test."""
     monkeypatch.setenv("RAG_DATA_DIR", str(settings.data_dir))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rag-server", *arguments])
-        capsys.readouterr()
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
+    return command_line
 
 
 @pytest.fixture

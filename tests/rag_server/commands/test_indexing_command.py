@@ -1,7 +1,6 @@
 """`rag-server index` with attributes, principals, pruning, moved files and another embedding model."""
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from indexers.sentence_embedder import SentenceEmbedder, packaged_folder
-from rag_server import cli, factory
+from rag_server import factory
 from rag_server.config import Settings, load_settings
 from rag_server.protocols import Embedder
 from rag_server.types import Access, Comparison, Query, Vectors
@@ -49,20 +48,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counting: Counting
 
 
 @pytest.fixture
-def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return its exit status, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rag-server", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        return (status, *capsys.readouterr())
-
-    return call
+def run(settings: Settings, command_line: Run) -> Run:
+    """Run the command line on the data directory of the test."""
+    return command_line
 
 
 @pytest.fixture

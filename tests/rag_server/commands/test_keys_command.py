@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rag_server import cli, factory
+from rag_server import factory
 from rag_server.commands import managing_keys
 from rag_server.commands.managing_keys import parse_duration
 from rag_server.config import load_settings
@@ -30,21 +30,10 @@ class Clock:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return its exit status, standard output and standard error."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: Run) -> Run:
+    """Run the command line on the data directory of the test."""
     monkeypatch.setenv("RAG_DATA_DIR", str(tmp_path / "data"))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rag-server", *arguments])
-        capsys.readouterr()
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        return (status, *capsys.readouterr())
-
-    return call
+    return command_line
 
 
 def access(tmp_path: Path, secret: str) -> Access | None:

@@ -1,13 +1,13 @@
 """`rag-server models`: list, add and remove trained models."""
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from rag_server import cli, factory
+from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.model_folders import fingerprint_of
 from rag_server.types import Access
@@ -17,21 +17,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; return its exit status, standard output and standard error."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: Run) -> Run:
+    """Run the command line on the data directory of the test."""
     monkeypatch.setenv("RAG_DATA_DIR", str(tmp_path / "data"))
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rag-server", "models", *arguments])
-        capsys.readouterr()
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        return (status, *capsys.readouterr())
-
-    return call
+    return partial(command_line, "models")
 
 
 @pytest.fixture

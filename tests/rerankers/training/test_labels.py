@@ -132,7 +132,7 @@ FAULTS = {
     "repeated permutation": ({"permutation": [1, 1]}, "must name each of the 2 passages once"),
     "too few grades": ({"grades": [1]}, "grades must be one per passage"),
     "unknown field": ({"colour": "red"}, "line 2: colour:"),
-    "query id twice": ({"query_id": "q0"}, "line 2: query_id 'q0' is there twice"),
+    "query id twice": ({"query_id": "q0"}, "line 2: the id 'q0' is there twice"),
 }
 
 
@@ -149,7 +149,7 @@ def test_a_malformed_line_is_named_by_file_line_and_field(tmp_path: Path, fault:
     assert told in str(raised.value)
 
 
-@pytest.mark.parametrize(("content", "told"), [("", "holds no label"), ("{", "line 1"), (None, "cannot be read")])
+@pytest.mark.parametrize(("content", "told"), [("", "holds no row"), ("{", "line 1"), (None, "cannot be read")])
 def test_a_file_that_is_none_is_named(tmp_path: Path, content: str | None, told: str) -> None:
     """Empty, broken off, or not there."""
     path = tmp_path / "labels.jsonl"
