@@ -68,6 +68,11 @@ def test_every_named_error_of_a_request_is_in_the_table() -> None:
         errors.UnsupportedFormatError,
         errors.CancelledByUserError,
         errors.DimensionMismatchError,
+        errors.TrainingDataError,
+        errors.TrainingDivergedError,
+        errors.UnsupportedModelError,
+        errors.OutOfMemoryError,
+        errors.WorseModelError,
     }
     tested = {type(error) for error, *_ in CODES} | only_commands | {errors.EngineRequestError}
 
