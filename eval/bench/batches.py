@@ -15,7 +15,8 @@ from rag_server.protocols import Json
 
 PATH = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
-POLL_S = 0.02
+# Each look costs the server some milliseconds, which are the engine's where they share the processors.
+POLL_S = 0.2
 MB = 1024**2
 # After so many rows a batch has found out how many the engine takes at once.
 SETTLED_ROWS = 50
