@@ -76,10 +76,11 @@ typecheck: $(INSTALLED_DEV) ## Check types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Measure speed and memory of the server, of indexing and of batches (about 20 minutes)
+bench: $(INSTALLED_DEV) ## Measure speed and memory of the server, of indexing and of batches (about 25 minutes)
 	$(BIN)/python -m eval.bench_server
 	$(BIN)/python -m eval.bench_index
 	$(BIN)/python -m eval.bench_batches
+	$(BIN)/python -m eval.bench_batches --engine vllm --rows 192
 
 .PHONY: conformance
 conformance: $(INSTALLED_DEV) ## Compare the API with OpenAI's description, property by property (needs RAG_EVAL_DATA; a minute)
