@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from indexers.snapshot_files import replace_durably
 from rag_server.engines.adapters import PACKAGED_ANSWERER, is_adapter, packaged_adapters
 from rag_server.engines.smollm2_weights import MODEL_NAME
 from rag_server.errors import ConfigError, InvalidRequestError, NotFoundError, StoreError, WorseModelError
@@ -138,11 +139,7 @@ class ModelRegistry:
         sync(self._folder)
 
     def _write(self, models: dict[str, RegisteredModel]) -> None:
-        temporary = self._folder / f"{REGISTRY_FILE}.tmp"
-        temporary.write_text(_File(models=models).model_dump_json(indent=2), encoding="utf-8")
-        sync(temporary)
-        temporary.replace(self._folder / REGISTRY_FILE)
-        sync(self._folder)
+        replace_durably(self._folder / REGISTRY_FILE, _File(models=models).model_dump_json(indent=2).encode())
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

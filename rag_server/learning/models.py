@@ -1,5 +1,6 @@
 """Loads a model folder for training, with a LoRA adapter of its own, in the precision that the device computes in."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,26 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     if not tokenizer.is_fast:
         raise UnsupportedModelError(f"the tokenizer of {folder} does not tell character offsets; save it as a fast one")
     return tokenizer
+
+
+def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+    """Return the tokens that an engine reads of a conversation, up to where the answer begins.
+
+    Raises:
+        UnsupportedModelError: The model has no chat template, or one that does not take it.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except (ValueError, TemplateError) as error:
+        raise UnsupportedModelError(f"the model cannot be asked in this format, as a conversation: {error}") from error
+    return text_ids(tokenizer, str(text))
+
+
+def text_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[int, ...]:
+    """Return the tokens of a text without special tokens around it."""
+    return tuple(map(int, tokenizer(text, add_special_tokens=False)["input_ids"]))
 
 
 def load_model(folder: Path, precision: Precision = "auto") -> "PreTrainedModel":

@@ -4,9 +4,10 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rag_server.errors import TrainingDataError, UnsupportedModelError
+from rag_server.learning.models import prompt_ids, text_ids
 from rag_server.prompt import build_prompt
 from rag_server.protocols import Json
 from rag_server.training.distractors import Distractors
@@ -105,23 +106,10 @@ def tokenized(example: Example, tokenizer: "PreTrainedTokenizerBase", max_tokens
     Raises:
         UnsupportedModelError: The model has no chat template, or no token that ends a turn.
     """
-    try:
-        prompt = _text_of(tokenizer, example.messages, add_generation_prompt=True)
-    except ValueError as error:
-        raise UnsupportedModelError(f"the model cannot be asked in a conversation: {error}") from error
+    prompt = prompt_ids(tokenizer, example.messages)
     if tokenizer.eos_token_id is None:
         raise UnsupportedModelError("the model's tokenizer has no token that ends an answer")
-    prompt_ids = _ids(tokenizer, prompt)
-    answer_ids = [*_ids(tokenizer, example.answer), int(tokenizer.eos_token_id)]
-    if len(prompt_ids) + len(answer_ids) > max_tokens:
+    answer = (*text_ids(tokenizer, example.answer), int(tokenizer.eos_token_id))
+    if len(prompt) + len(answer) > max_tokens:
         return None
-    return TokenizedExample((*prompt_ids, *answer_ids), len(prompt_ids))
-
-
-def _text_of(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Json], *, add_generation_prompt: bool) -> str:
-    text: Any = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
-    return str(text)
-
-
-def _ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    return list(map(int, tokenizer(text, add_special_tokens=False)["input_ids"]))
+    return TokenizedExample((*prompt, *answer), len(prompt))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jinja2 import TemplateError
 
-from rag_server.errors import TrainingDataError, UnsupportedModelError
+from rag_server.errors import TrainingDataError
 from rag_server.learning.loop import Batch
+from rag_server.learning.models import prompt_ids
 from rag_server.types import Passage
 from rag_server.untrusted_text import without_special_tokens
 from rerankers.listwise_format import ListwiseFormat
@@ -106,12 +106,7 @@ class ExampleMaker:
         return prompt(lengths[num_fitting - 1])
 
     def _prompt_ids(self, query: str, texts: Sequence[str]) -> tuple[int, ...]:
-        messages = self._form.messages(query, texts)
-        try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except (ValueError, TemplateError) as error:
-            raise UnsupportedModelError(f"the model cannot be asked in this format: {error}") from error
-        return tuple(map(int, self._tokenizer(text, add_special_tokens=False)["input_ids"]))
+        return prompt_ids(self._tokenizer, self._form.messages(query, texts))
 
 
 class DrawnExamples(Sequence[RankingExample]):

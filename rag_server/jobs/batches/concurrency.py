@@ -22,9 +22,9 @@ class Observation:
 
     `load` is None where the engine does not tell it, `rate` is what was got done in a second, in tokens and rows. `running`
     is the number of rows that have begun: more than the limit for a while after it fell; `asked` is how many requests the
-    engine has of this process, which its own numbers may tell a step later. `is_used` says whether the limit is
-    what keeps rows waiting, `refused` whether the engine had too much to do, `late_s` how long something that is to be done
-    in this process waits for its turn, `shared` whether people asked meanwhile.
+    engine has of this process, which its own numbers may tell a step later. `is_used` says whether the limit is what keeps
+    rows waiting, `refused` whether the engine had too much to do, `shared` whether people asked meanwhile, `late_s` how long
+    something that is to be done in this process waits for its turn.
     """
 
     load: EngineLoad | None

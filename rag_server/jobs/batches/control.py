@@ -59,14 +59,17 @@ class Control:
             return
         rate = gate.work_done / max(now - self._began_at, 1e-6)
         is_used = gate.was_full and not gate.was_held
-        gate.adjust(
-            adjusted(
-                gate.known,
-                Observation(
-                    load, gate.running, self._looks.num_asked(), rate, is_used, gate.was_refused, gate.was_held, late_s
-                ),
-            )
+        seen = Observation(
+            load,
+            running=gate.running,
+            asked=self._looks.num_asked(),
+            rate=rate,
+            is_used=is_used,
+            refused=gate.was_refused,
+            shared=gate.was_held,
+            late_s=late_s,
         )
+        gate.adjust(adjusted(gate.known, seen))
         self._begin_anew()
 
     async def _load(self, now: float) -> EngineLoad | None:

@@ -6,15 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from rerankers.training.labels import Candidate, RankingLabel
 from tests.rerankers.tokenizer_kinds import TEXTS, byte_level, sentence_piece
-
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+from tests.tiny_llama import CHATML, save_tiny_llama
 
 
 def _split_byte_level(pattern: str) -> Tokenizer:
@@ -87,21 +83,7 @@ def smollm() -> PreTrainedTokenizerFast:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, smollm: PreTrainedTokenizerFast) -> Path:
     """A model folder: two Llama layers with random weights."""
     folder = tmp_path_factory.mktemp("tiny")
-    smollm.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(smollm),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        pad_token_id=smollm.pad_token_id,
-        eos_token_id=smollm.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return save_tiny_llama(folder, smollm)
 
 
 def candidates(texts: Sequence[str], title: str = "") -> list[Candidate]:
