@@ -76,11 +76,11 @@ typecheck: $(INSTALLED_DEV) ## Check types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Measure speed and memory of the server, of indexing and of batches (about 25 minutes)
+bench: $(INSTALLED_DEV) ## Measure speed and memory of the server, of indexing and of batches (about 30 minutes)
 	$(BIN)/python -m eval.bench_server
 	$(BIN)/python -m eval.bench_index
 	$(BIN)/python -m eval.bench_batches
-	$(BIN)/python -m eval.bench_batches --engine vllm --rows 192
+	$(BIN)/python -m eval.bench_batches --engine vllm --rows 576
 
 .PHONY: conformance
 conformance: $(INSTALLED_DEV) ## Compare the API with OpenAI's description, property by property (needs RAG_EVAL_DATA; a minute)
@@ -123,6 +123,9 @@ eval-full: $(INSTALLED_DEV) ## Measure everything, rerankers by language models 
 TRAINING ?= build/training
 BASE = $(TRAINING)/smollm2-135m-instruct
 
+# Where it is installed: with the C library's own allocator, steps of many lengths take ever more memory and time on a CPU.
+TCMALLOC = $(firstword $(wildcard /usr/lib/*/libtcmalloc_minimal.so.4))
+
 $(BASE)/checksums.json: | $(INSTALLED_DEV)
 	$(BIN)/python -m rag_server.engines.smollm2_weights $(BASE)
 
@@ -133,14 +136,14 @@ train-small: $(INSTALLED_DEV) ## Train the three models on a handful of facts, t
 .PHONY: train-answerer
 train-answerer: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the answerer's adapter (needs RAG_EVAL_DATA; two hours on a CPU)
 	$(BIN)/python -m eval.tuning.answer_rows --out $(TRAINING)/answerer
-	$(BIN)/python -m rag_server.training.train --base $(BASE) --rows $(TRAINING)/answerer/rows.jsonl \
+	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m rag_server.training.train --base $(BASE) --rows $(TRAINING)/answerer/rows.jsonl \
 		--held-out $(TRAINING)/answerer/held-out.jsonl --out $(TRAINING)/answerer/run $(ARGS)
 
 .PHONY: train-embedder
 train-embedder: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the embedder, and contrastively alone beside it (needs RAG_EVAL_DATA)
 	$(BIN)/python -m eval.tuning.embedding_pairs --out $(TRAINING)/embedder
-	$(BIN)/python -m indexers.training.train --base $(BASE) --data $(TRAINING)/embedder/pairs.jsonl --mine packaged \
-		--out $(TRAINING)/embedder/run --baseline $(ARGS)
+	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m indexers.training.train --base $(BASE) --data $(TRAINING)/embedder/pairs.jsonl \
+		--mine packaged --out $(TRAINING)/embedder/run --baseline $(ARGS)
 
 .PHONY: train-ranker
 train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's adapter (needs RAG_EVAL_DATA; two hours on a CPU)
@@ -148,8 +151,12 @@ train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's
 	for set in hotpotqa 2wikimultihopqa; do \
 		$(BIN)/python -m eval.tuning.ranking_labels --dataset $$set --out $(TRAINING)/ranker/$$set.jsonl || exit 1; done
 	cat $(TRAINING)/ranker/hotpotqa.jsonl $(TRAINING)/ranker/2wikimultihopqa.jsonl > $(TRAINING)/ranker/labels.jsonl
-	$(BIN)/python -m rerankers.training.train --base $(BASE) --labels $(TRAINING)/ranker/labels.jsonl \
+	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m rerankers.training.train --base $(BASE) --labels $(TRAINING)/ranker/labels.jsonl \
 		--out $(TRAINING)/ranker/run $(ARGS)
+
+.PHONY: bench-training
+bench-training: $(INSTALLED_DEV) $(BASE)/checksums.json ## Measure training, encoding and GradCache beside the bare model (about 5 minutes)
+	$(BIN)/python -m eval.bench_training --base $(BASE)
 
 .PHONY: crash-test
 crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look for what is lost
@@ -158,6 +165,20 @@ crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look 
 .PHONY: batch-crash-test
 batch-crash-test: $(INSTALLED_DEV) ## Kill a batch, its engine and its cache at 100 points and look for what is lost (about 12 minutes)
 	$(BIN)/python -m eval.batch_crash_test
+
+# Built from what is checked out. PIP_EXTRA_INDEX_URL is passed on: docs/deployment.md says when it is needed.
+IMAGE = rag-server:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' rag_server/__init__.py)-$(EXTRA)
+
+.PHONY: docker-build
+docker-build: ## Build the container image (EXTRA=cpu or gpu; needs Docker)
+	docker build --file docker/Dockerfile --target $(EXTRA) --build-arg PIP_EXTRA_INDEX_URL --tag $(IMAGE) .
+
+.PHONY: up
+up: docker-build docker/.env ## Start the container, with EXTRA=gpu also vLLM, databases and dashboards (needs Docker)
+	docker compose --file docker/compose.yaml --profile $(EXTRA) up --detach --wait
+
+docker/.env:
+	@umask 077 && $(PYTHON) -c 'import secrets; [print(f"{name}={secrets.token_hex(24)}") for name in ("POSTGRES_PASSWORD", "GRAFANA_PASSWORD")]' > $@
 
 .PHONY: lock
 lock: ## Resolve the dependencies again and write requirements/*.lock

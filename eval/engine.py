@@ -46,3 +46,8 @@ async def engine_of(
         await engine.aclose()
         if child is not None:
             await child.stop()
+
+
+async def answering_model(engine: Engine, settings: Settings) -> str:
+    """Return which of the engine's models answers from collections."""
+    return factory.answerer_of(settings) or await engine.default_model()

@@ -86,7 +86,7 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for plot in plots:
-        _draw(folder / plot.filename, plot)
+        draw(folder / plot.filename, plot)
     (folder / "settings.json").write_text(json.dumps(dict(settings), indent=2, default=str) + "\n", encoding="utf-8")
     parts = [
         f"# {title}",
@@ -111,7 +111,8 @@ def _is_numeric(table: Table, column: int) -> bool:
     return any(isinstance(row[column], int | float) for row in table.rows)
 
 
-def _draw(path: Path, plot: Plot) -> None:
+def draw(path: Path, plot: Plot) -> None:
+    """Write the plot as PNG; its own file name is not looked at."""
     # A figure of its own, not pyplot's, needs no screen and leaves nothing behind.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

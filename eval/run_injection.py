@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.command import run_command
-from eval.engine import engine_of
+from eval.engine import answering_model, engine_of
 from eval.injection.cases import ATTACKS, POISONED, Case, Sample, planted_cases, poisoned_cases
 from eval.injection.undefended import undefended_messages
 from eval.qa.arguments import add_asking_arguments, at_least_one
@@ -62,12 +62,12 @@ class Trial:
         return {"id": self.case.id, "prompt": self.prompt, "answer": self.answer, **told}
 
 
-async def run_trials(engine: Engine, cases: Sequence[Case], *, concurrency: int) -> list[Trial]:
+async def run_trials(engine: Engine, model: str, cases: Sequence[Case], *, concurrency: int) -> list[Trial]:
     """Return a trial of each case with each of the prompts, those of a case side by side."""
     slots = asyncio.Semaphore(concurrency)
 
     async def trial(case: Case, prompt: str) -> Trial:
-        body = case.prepared.engine_body
+        body = {**case.prepared.engine_body, "model": model}
         if prompt == "undefended":
             body = {**body, "messages": undefended_messages(case.prepared)}
         async with slots:
@@ -127,7 +127,8 @@ async def measure(arguments: argparse.Namespace) -> tuple[str, list[Trial]]:
             cases += await poisoned_cases(arguments.data or evaluation_folder() / "robustrag", engine, sample)
         cases += await planted_cases(settings, engine, arguments.attacks, sample)
         print(f"{len(cases)} questions, each with {len(PROMPTS)} prompts", file=sys.stderr)
-        return await engine.default_model(), await run_trials(engine, cases, concurrency=arguments.concurrency)
+        model = await answering_model(engine, settings)
+        return model, await run_trials(engine, model, cases, concurrency=arguments.concurrency)
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from eval.command import run_command
-from eval.engine import engine_of
+from eval.engine import answering_model, engine_of
 from eval.qa.arguments import add_asking_arguments, at_least_one
 from eval.qa.datasets import QaDataset, QaQuestion, load_lost_in_the_middle, sample_questions
 from eval.qa.given_passages import AskedQuestion, answer_all
@@ -74,12 +74,13 @@ async def run_trials(
     words = sum(len(context.text.split()) for _, _, asked in planned for context in asked.ranked)
     print(f"{len(planned)} calls: {len(conditions)} for each of {len(questions)} questions, {words:,} words of passages in all")
     async with engine_of(settings) as engine:
-        model = await engine.default_model()
+        model = await answering_model(engine, settings)
         predictions = await answer_all(
             engine,
             [asked for _, _, asked in planned],
             answer_tokens=arguments.answer_tokens,
             concurrency=arguments.concurrency,
+            model=model,
         )
     trials = [Trial(*plan, whole_prompt(prediction)) for plan, prediction in zip(planned, predictions, strict=True)]
     return model, trials

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from eval.command import run_command
-from eval.engine import engine_of
+from eval.engine import answering_model, engine_of
 from eval.qa.arguments import add_asking_arguments, at_least_one
 from eval.qa.datasets import QA_DATASETS, QaQuestion, given_contexts, load_questions, sample_questions
 from eval.qa.export import PASSAGES, QUESTIONS, export
@@ -25,7 +25,6 @@ from eval.qa.grading import Share, check_same_questions, compare, costs, count_s
 from eval.qa.predictions import Prediction, read_predictions, write_predictions
 from eval.report import Cell, Table, as_text, write_report
 from eval.significance import wilson_interval
-from rag_server import factory
 from rag_server.config import ReorderKind, Settings, load_settings
 
 NOTES = (
@@ -67,7 +66,7 @@ async def ask(
     """Return the model's name and what came of each question."""
     asked = [AskedQuestion(question.id, question.question, question.contexts, reorder) for question in questions]
     async with engine_of(settings) as engine:
-        model = factory.answerer_of(settings) or await engine.default_model()
+        model = await answering_model(engine, settings)
         return model, await answer_all(engine, asked, answer_tokens=answer_tokens, concurrency=concurrency, model=model)
 
 

@@ -56,7 +56,7 @@ def run_step(snapshot: Path, dimension: int, step: Step) -> tuple[int, int, int]
         held = _extended(snapshot, dimension)
     resident = int(process.memory_info().rss)
     del held
-    return before, resident, _peak_bytes()
+    return before, resident, peak_bytes()
 
 
 def _extended(snapshot: Path, dimension: int) -> FaissIndex:
@@ -73,7 +73,7 @@ def _extended(snapshot: Path, dimension: int) -> FaissIndex:
     return index
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Return the most that was ever resident; what the parent had when it made this process does not count."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import httpx
 
-from eval.engine import engine_of
+from eval.engine import answering_model, engine_of
 from eval.qa.datasets import QaDataset, QaQuestion, given_contexts, load_questions, sample_questions
 from eval.qa.given_passages import AskedQuestion, answer_all
 from eval.ranking.datasets import RerankingDataset, RetrievalDataset
@@ -20,7 +20,6 @@ from eval.run_rerank import rerank_all
 from eval.run_retrieval import index_missing, serving
 from eval.tuning.gate import RANKING_MEASURES, Measurement, answer_scores, check_complete
 from eval.tuning.splits import held_out
-from rag_server import factory
 from rag_server.config import Settings
 from rag_server.errors import ConfigError
 from rag_server.learning.splits import is_held_out
@@ -81,7 +80,7 @@ async def measure_answerers(
         RagServerError: A question failed.
     """
     async with engine_of(served.settings, adapters=served.adapters) as engine:
-        baseline = baseline or factory.answerer_of(served.settings) or await engine.default_model()
+        baseline = baseline or await answering_model(engine, served.settings)
         await _check_served(engine, (new, baseline))
         scores = {name: await _answers(engine, served.settings, questions, name, asking) for name in (baseline, new)}
     return baseline, Measurement(scores[new], scores[baseline])

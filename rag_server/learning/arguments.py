@@ -21,6 +21,11 @@ def add_training_arguments(parser: argparse.ArgumentParser, *, steps: int = 200)
     parser.add_argument("--log-every", type=int, default=run.log_every, help="steps between rows of the log")
     parser.add_argument("--precision", choices=get_args(Precision), default=run.precision)
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="layers run faster, after a minute in which they are compiled (needs a C++ compiler)",
+    )
     parser.add_argument("--deepspeed", type=Path, help="settings of DeepSpeed, for several GPUs")
     parser.add_argument("--fsdp", help="settings of FSDP, such as full_shard, for several GPUs")
     parser.add_argument("--rank", type=int, default=adapter.rank, help="of the LoRA adapter")
@@ -43,6 +48,7 @@ def training_options(given: argparse.Namespace) -> TrainingOptions:
         log_every=given.log_every,
         precision=given.precision,
         gradient_checkpointing=given.gradient_checkpointing,
+        compiled=given.compile,
         deepspeed=given.deepspeed,
         fsdp=given.fsdp,
     )

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_server.errors import OutOfMemoryError, TrainingDataError, TrainingDivergedError
+from rag_server.learning.length_groups import LengthGroups
+from rag_server.learning.models import compile_layers
 from rag_server.learning.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -36,7 +38,14 @@ class TrainingRun:
 
 
 def run_training(
-    model: Any, examples: Sequence[Any], *, loss: Loss, collate: Collate, options: TrainingOptions, what: str
+    model: Any,
+    examples: Sequence[Any],
+    *,
+    loss: Loss,
+    collate: Collate,
+    options: TrainingOptions,
+    what: str,
+    lengths: Sequence[int] | None = None,
 ) -> TrainingRun:
     """Train the model in place; go on from the last checkpoint in `options.out` if there is one of the same run.
 
@@ -47,6 +56,7 @@ def run_training(
         collate: Makes a batch; its tensors are moved to the model's device.
         options: How long and how fast.
         what: Names everything else that decides the result (data, base model, options of the loss).
+        lengths: Tokens of each example, if a batch is to hold examples of about one length.
 
     Raises:
         TrainingDataError: There is no example, or the folder holds another run.
@@ -58,7 +68,9 @@ def run_training(
     if not examples:
         raise TrainingDataError("there is nothing to train on")
     _claim(options, what)
-    trainer = _trainer(model, examples, loss, collate, options)
+    if options.compiled:
+        compile_layers(model)
+    trainer = _trainer(model, examples, loss, collate, options, lengths)
     checkpoint = last_checkpoint(options.out)
     started = time.perf_counter()
     try:
@@ -93,7 +105,14 @@ def last_checkpoint(out: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _trainer(model: Any, examples: Sequence[Any], loss: Loss, collate: Collate, options: TrainingOptions) -> Any:
+def _trainer(
+    model: Any,
+    examples: Sequence[Any],
+    loss: Loss,
+    collate: Collate,
+    options: TrainingOptions,
+    lengths: Sequence[int] | None,
+) -> Any:
     from transformers import ProgressCallback, Trainer
 
     class LossTrainer(Trainer):
@@ -112,6 +131,11 @@ def _trainer(model: Any, examples: Sequence[Any], loss: Loss, collate: Collate, 
             if told and self.state.global_step % options.log_every == 0:
                 self._told = dict(told)
             return value
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if lengths is None:
+                return super()._get_train_sampler(train_dataset)
+            return LengthGroups(lengths, options.batch_size, seed=options.seed)
 
         def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
             if "loss" in logs:

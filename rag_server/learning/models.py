@@ -95,6 +95,18 @@ def with_adapter(model: "PreTrainedModel", options: AdapterOptions, *, seed: int
     return adapted
 
 
+def compile_layers(model: "PreTrainedModel | PeftModel") -> None:
+    """Have the layers compiled at their first call, once for all lengths of texts; a loss and its weights stay what they are.
+
+    The layers alone: what is around them in a model of some adapters differs from family to family.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.compile(dynamic=True)
+
+
 def _linear_names(model: Any) -> list[str]:
     """Return what the matrices of a layer are called."""
     import torch

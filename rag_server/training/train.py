@@ -71,6 +71,7 @@ def train(sources: Sources, options: TrainingOptions, adapter: AdapterOptions, m
         collate=functools.partial(collate, padding_id=padding_id),
         options=options,
         what=str(decisive),
+        lengths=[len(example.token_ids) for example in examples],
     )
     folder = options.out / "adapter"
     save_adapter(model, folder)

@@ -36,6 +36,7 @@ class Gullible:
         return 10
 
     async def chat(self, body: Json) -> Json:
+        assert body["model"] == "tuned"
         said = PASSWORD if TURN in body["messages"][-1]["content"] else "The door is green [1]."
         return {"choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
 
@@ -95,7 +96,7 @@ async def test_poisoned_passage_stands_among_true_ones(data: Path) -> None:
 async def test_defence_is_compared_side_by_side(settings: Settings) -> None:
     """An engine that only special tokens fool is fooled by the undefended prompt alone."""
     cases = await planted_cases(settings, Gullible(), ["visible", "special tokens"], SAMPLE)
-    table = success_table(await run_trials(Gullible(), cases, concurrency=2))
+    table = success_table(await run_trials(Gullible(), "tuned", cases, concurrency=2))
     none, all_ = wilson_interval(0, 2), wilson_interval(2, 2)
 
     assert [row[0] for row in table.rows] == ["visible", "special tokens", "all planted orders"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from rag_server.engines.engine_load import EngineLoad
 
-FIRST_LIMIT = 16
+FIRST_LIMIT = 32
 # Near the limit that was too much, it grows by this share.
 FINE_GROWTH = 1 / 8
 # Of an engine that tells nothing: more rows at once are worth it as long as they bring so much more.

@@ -11,11 +11,12 @@ import pytest
 
 from rag_server.engines.engine_load import EngineLoad
 from rag_server.jobs.batches import control
+from rag_server.jobs.batches.concurrency import FIRST_LIMIT
 from rag_server.jobs.batches.control import Control, Looks
 from rag_server.jobs.batches.gate import Gate
 from rag_server.live_traffic import LiveTraffic
 
-LIMIT = 32
+LIMIT = 2 * FIRST_LIMIT
 
 
 @contextlib.asynccontextmanager
