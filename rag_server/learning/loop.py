@@ -27,6 +27,8 @@ Collate = Callable[[Sequence[Any]], Batch]
 
 RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
+# A run that goes on may be given these anew. With other steps the learning rate falls to nothing at the new end.
+FREE = ("out", "steps", "save_every", "log_every")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def run_training(
 
 def _claim(options: TrainingOptions, what: str) -> None:
     """Write down whose run the folder holds, or make sure that it is this one's."""
-    decisive = {name: value for name, value in asdict(options).items() if name not in ("out", "save_every", "log_every")}
+    decisive = {name: value for name, value in asdict(options).items() if name not in FREE}
     run = hashlib.sha256(json.dumps([decisive, what], default=str, sort_keys=True).encode()).hexdigest()
     path = options.out / RUN_FILE
     if path.is_file():

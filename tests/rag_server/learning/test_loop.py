@@ -87,6 +87,23 @@ def test_an_interrupted_run_goes_on_and_comes_to_the_same(tmp_path: Path) -> Non
     assert resumed.weight.item() == pytest.approx(whole.weight.item(), abs=1e-6)
 
 
+def test_a_run_can_be_made_longer_or_shorter(tmp_path: Path) -> None:
+    """It goes on from its checkpoint, and its learning rate falls to nothing at the new end."""
+
+    def breaking(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, float]]:
+        if len(list(tmp_path.glob("checkpoint-*"))) == 2:
+            raise InterruptedRunError
+        return squared(model, batch)
+
+    with pytest.raises(InterruptedRunError):
+        run_training(Line(), NUMBERS, loss=breaking, collate=collate, options=options(tmp_path, steps=40), what="line")
+    ran = run_training(Line(), NUMBERS, loss=squared, collate=collate, options=options(tmp_path, steps=10), what="line")
+
+    assert [row["step"] for row in ran.log] == list(range(1, 11))
+    assert ran.log[7]["learning_rate"] > 0.05
+    assert ran.log[9]["learning_rate"] < 0.01
+
+
 def test_another_run_does_not_go_on_there(tmp_path: Path) -> None:
     """A folder with checkpoints of other data or options is refused."""
     run_training(Line(), NUMBERS, loss=squared, collate=collate, options=options(tmp_path), what="line")
