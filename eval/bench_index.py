@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import psutil
 
-from eval.bench.corpus import Corpus, fill, prose
+from eval.bench.corpus import Corpus, fill, in_faiss, prose
 from eval.bench.index_memory import measure_memory
 from eval.bench.tools import (
     Figure,
@@ -117,7 +117,7 @@ def measure_recall(data_dir: Path, vectors: Vectors, size: Size) -> list[Figure]
     settings = load_settings({}, data_dir=data_dir)
     store = factory.open_store(settings)
     vector_store = store.vector_stores.get("bench", Access())
-    index = factory.open_indexes(settings, store).vectors(vector_store)
+    index = in_faiss(factory.open_indexes(settings, store).vectors(vector_store))
     found, took_ms = [], []
     for query in Corpus(vectors.shape[1], seed=9).vectors(size.num_queries):
         # Chunk ids are given out in the order of the rows, from 1.

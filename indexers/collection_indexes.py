@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -12,6 +13,9 @@ import structlog
 from indexers.faiss_gpu import GpuMode
 from indexers.faiss_index import FaissIndex
 from indexers.lexical_index import TantivyIndex
+from indexers.milvus_collection import drop_generations
+from indexers.milvus_connection import MilvusConnection
+from indexers.milvus_index import MilvusIndex
 from indexers.snapshot_files import store_errors
 from indexers.vector_maintenance import KindChoice
 from rag_server.protocols import ChunkLog
@@ -20,7 +24,9 @@ from rag_server.types import Cursor, LogPage, VectorStore
 log = structlog.get_logger()
 
 LOG_PAGE_CHUNKS = 2000
-Index = TypeVar("Index", FaissIndex, TantivyIndex)
+Index = TypeVar("Index", FaissIndex, MilvusIndex, TantivyIndex)
+# Told how many chunks were applied just now.
+Applied = Callable[[int], None]
 
 
 @dataclass
@@ -36,25 +42,43 @@ class _Entry(Generic[Index]):
 class CollectionIndexes:
     """One vector index and one BM25 index per vector store, opened on first use under `folder`."""
 
-    def __init__(self, folder: Path, log: ChunkLog, *, kind: KindChoice = "auto", gpu: GpuMode = "replicated") -> None:
-        """Keep the indexes in `folder`; `kind` and `gpu` say how vectors are organised."""
+    def __init__(
+        self,
+        folder: Path,
+        log: ChunkLog,
+        *,
+        kind: KindChoice = "auto",
+        gpu: GpuMode = "replicated",
+        milvus: MilvusConnection | None = None,
+    ) -> None:
+        """Keep the indexes in `folder`, those of vectors in `milvus` if it is given; `kind` and `gpu` are for FAISS."""
         self._folder = folder
         self._log = log
         self._kind: KindChoice = kind
         self._gpu: GpuMode = gpu
+        self._milvus = milvus
         self._lock = threading.Lock()
         self._vectors: dict[tuple[str, int], _Entry[FaissIndex]] = {}
+        self._in_milvus: dict[tuple[str, int], _Entry[MilvusIndex]] = {}
         self._lexical: dict[str, _Entry[TantivyIndex]] = {}
         # One index at a time is organised anew; the others wait.
         self._maintenance = threading.Lock()
         self._maintained: set[int] = set()
 
-    def vectors(self, vector_store: VectorStore) -> FaissIndex:
-        """Return the vector index after it has caught up with the log."""
+    def vectors(self, vector_store: VectorStore, applied: Applied | None = None) -> FaissIndex | MilvusIndex:
+        """Return the vector index after it has caught up with the log, telling `applied` of the advance.
+
+        Raises:
+            IndexUnavailableError: It is in Milvus, which cannot be reached.
+        """
         key = (vector_store.id, vector_store.embedding_id)
+        if self._milvus is not None:
+            with self._lock:
+                in_milvus = self._in_milvus.setdefault(key, _Entry())
+            return self._caught_up(vector_store, in_milvus, partial(self._open_in_milvus, self._milvus), applied)
         with self._lock:
             entry = self._vectors.setdefault(key, _Entry())
-        index = self._caught_up(vector_store, entry, self._open_vectors)
+        index = self._caught_up(vector_store, entry, self._open_vectors, applied)
         self._maintain_later(index)
         return index
 
@@ -72,25 +96,48 @@ class CollectionIndexes:
     def save(self) -> None:
         """Make what was applied so far durable, so that the next start replays little."""
         with self._lock:
-            entries = list(self._vectors.values())
-        for entry in entries:
-            if entry.index is not None:
-                entry.index.save()
+            indexes = [entry.index for entry in self._vectors.values()] + [entry.index for entry in self._in_milvus.values()]
+        for index in indexes:
+            if index is not None:
+                index.save()
+
+    def fault(self) -> str | None:
+        """Return why vectors cannot be searched now, None if they can."""
+        return None if self._milvus is None else self._milvus.fault()
 
     def forget(self, vector_store_id: str) -> None:
         """Remove the indexes of a vector store that was deleted.
 
         Raises:
             StoreError: The folder cannot be written.
+            IndexUnavailableError: They are in Milvus, which cannot be reached.
         """
         with self._lock:
             self._lexical.pop(vector_store_id, None)
-            for key in [key for key in self._vectors if key[0] == vector_store_id]:
-                del self._vectors[key]
-        folder = self._folder / vector_store_id
-        with store_errors("indexes", folder):
-            if folder.exists():
-                shutil.rmtree(folder)
+        self._remove(vector_store_id, self._folder / vector_store_id)
+
+    def forget_vectors(self, vector_store: VectorStore) -> None:
+        """Remove the vector indexes of a vector store, where these are kept; the next that asks for one builds it again.
+
+        Raises:
+            StoreError: The folder cannot be written.
+            IndexUnavailableError: They are in Milvus, which cannot be reached.
+        """
+        folders = [] if self._milvus is not None else (self._folder / vector_store.id).glob("vectors-*")
+        self._remove(vector_store.id, *folders)
+
+    def _remove(self, vector_store_id: str, *folders: Path) -> None:
+        with self._lock:
+            for entries in (self._vectors, self._in_milvus):
+                for key in [key for key in entries if key[0] == vector_store_id]:
+                    del entries[key]
+        for folder in folders:
+            with store_errors("indexes", folder):
+                if folder.exists():
+                    shutil.rmtree(folder)
+        if self._milvus is not None:
+            with self._milvus.client() as client:
+                drop_generations(client, f"rag_{vector_store_id}")
 
     def _open_vectors(self, vector_store: VectorStore) -> FaissIndex:
         def replay(after: Cursor) -> Iterator[LogPage]:
@@ -109,18 +156,32 @@ class CollectionIndexes:
             replay=replay,
         )
 
-    def _caught_up(self, store: VectorStore, entry: _Entry[Index], open_index: Callable[[VectorStore], Index]) -> Index:
+    def _open_in_milvus(self, milvus: MilvusConnection, vector_store: VectorStore) -> MilvusIndex:
+        return MilvusIndex(
+            milvus,
+            f"rag_{vector_store.id}_{vector_store.embedding_id}",
+            dimension=vector_store.dimension,
+            living=partial(self._log.living, vector_store),
+        )
+
+    def _caught_up(
+        self,
+        store: VectorStore,
+        entry: _Entry[Index],
+        open_index: Callable[[VectorStore], Index],
+        applied: Applied | None = None,
+    ) -> Index:
         """Apply what is new. Whoever asks meanwhile waits, and then finds that little or nothing is left to apply."""
         index = entry.index
-        if index is not None and entry.agreed == (index.cursor, self._log.head(store)):
+        if index is not None and not _is_gone(index) and entry.agreed == (index.cursor, self._log.head(store)):
             return index
         with entry.lock:
-            if entry.index is None:
+            if entry.index is None or _is_gone(entry.index):
                 entry.index = open_index(store)
-            self._follow(store, entry, entry.index)
+            self._follow(store, entry, entry.index, applied)
             return entry.index
 
-    def _follow(self, store: VectorStore, entry: _Entry[Index], index: Index) -> None:
+    def _follow(self, store: VectorStore, entry: _Entry[Index], index: Index, applied: Applied | None) -> None:
         while True:
             head = self._log.head(store)
             if _is_ahead(index, head):
@@ -135,6 +196,8 @@ class CollectionIndexes:
                     # The newest chunk has no vector of this model: there is nothing more to read.
                     return
                 index.apply(page)
+                if applied is not None:
+                    applied(len(page.added))
 
     def _maintain_later(self, index: FaissIndex) -> None:
         with self._lock:
@@ -155,7 +218,7 @@ class CollectionIndexes:
                 self._maintained.discard(id(index))
 
 
-def _is_ahead(index: FaissIndex | TantivyIndex, head: Cursor) -> bool:
+def _is_ahead(index: FaissIndex | MilvusIndex | TantivyIndex, head: Cursor) -> bool:
     """Whether the index knows what the store does not: it was restored from a backup, or it lost its last writes.
 
     Where the newest chunk was deleted, the cursor alone is beyond the newest chunk as well.
@@ -164,3 +227,7 @@ def _is_ahead(index: FaissIndex | TantivyIndex, head: Cursor) -> bool:
     if cursor.deletion_id != head.deletion_id:
         return cursor.deletion_id > head.deletion_id
     return cursor.chunk_id > head.chunk_id and index.newest > head.chunk_id
+
+
+def _is_gone(index: FaissIndex | MilvusIndex | TantivyIndex) -> bool:
+    return isinstance(index, MilvusIndex) and index.is_gone

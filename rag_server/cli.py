@@ -1,4 +1,4 @@
-"""The command line: `rag-server serve | index | search | ask | batch | keys | models | doctor`."""
+"""The command line: `rag-server serve | index | search | ask | batch | migrate-index | keys | models | doctor`."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rag_server.config import RerankKind, load_settings
+from rag_server.config import IndexKind, RerankKind, load_settings
 from rag_server.errors import InvalidRequestError, RagServerError
 from rag_server.model_evaluation import ModelKind
 from rag_server.observability import configure_logging
@@ -145,6 +145,19 @@ def batch(
     options = BatchOptions(collection, retry_failed, limit, dry_run, ordered, as_json, ray)
     if not run_batch(load_settings(), source, out, options):
         raise typer.Exit(1)
+
+
+@app.command("migrate-index")
+def migrate_index(
+    to: Annotated[IndexKind, typer.Argument(help="Where vectors are to be searched.", show_default=False)],
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Then delete the vector indexes of the other kind.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build all vector indexes in FAISS or Milvus from the store, beside those in use. Run it again after whatever ended it."""
+    from rag_server.commands.migrating import run_migrate_index
+
+    run_migrate_index(load_settings(), to, drop_old=drop_old, assume_yes=yes, as_json=as_json)
 
 
 @app.command()

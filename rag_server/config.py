@@ -1,6 +1,7 @@
 """The settings tree: environment variables `RAG_...`, or the same tree in a YAML file named by `RAG_CONFIG`."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ PREFIX = "RAG_"
 NOT_SETTINGS = {"RAG_CONFIG", "RAG_EVAL_DATA"}
 
 FaissKind = Literal["auto", "flat", "hnsw", "ivf", "ivf_sq8", "ivf_rabitq"]
+IndexKind = Literal["faiss", "milvus"]
 GpuMode = Literal["replicated", "sharded"]
 SegmenterKind = Literal["sentencex", "sat"]
 RetrieveKind = Literal["dense", "lexical", "hybrid"]
@@ -102,13 +104,31 @@ class ChunkingSettings(_Section):
 class IndexSettings(_Section):
     """The vector index."""
 
-    kind: Literal["faiss"] = Field("faiss", description="Which vector index is used.")
+    kind: IndexKind = Field("faiss", description="Where vectors are searched: faiss (in this process) or milvus.")
+    url: str | None = Field(
+        None,
+        description="For milvus: a file whose name ends in .db (Milvus Lite, one process at a time), or a server or cluster, "
+        "such as http://milvus:19530.",
+    )
+    token: SecretStr | None = Field(None, description="For milvus: user:password, or an API key.")
+    database: str | None = Field(None, description="For milvus: the database of the server. Unset: its default one.")
     faiss: FaissKind = Field(
         "auto", description="How FAISS organises vectors: flat, hnsw, ivf, ivf_sq8, ivf_rabitq, or auto by their number."
     )
     gpu: GpuMode = Field(
         "replicated", description="Whether GPUs, where there are any, each hold all vectors or a part of them."
     )
+
+    @model_validator(mode="after")
+    def _milvus_is_somewhere(self) -> "IndexSettings":
+        if self.kind == "milvus" and self.url is None:
+            raise ValueError("milvus needs RAG_INDEX__URL: a file ending in .db, or a server such as http://milvus:19530")
+        if self.url is not None and not self.url.endswith(".db") and not re.fullmatch(r"https?://[^/@]+/?", self.url):
+            raise ValueError(
+                "RAG_INDEX__URL must be a file ending in .db, or http://HOST:PORT or https://HOST:PORT; user and password go "
+                "into RAG_INDEX__TOKEN"
+            )
+        return self
 
 
 class AuthSettings(_Section):

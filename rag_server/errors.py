@@ -176,6 +176,20 @@ class StoreDamagedError(StoreError):
     code = "store_damaged"
 
 
+class IndexUnavailableError(RagServerError):
+    """The vector index is kept elsewhere, and cannot be reached now; try again after `retry_after_s` seconds."""
+
+    code = "index_unavailable"
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IndexInUseError(IndexUnavailableError):
+    """Another process has the file open that the vector index is kept in."""
+
+
 class EngineUnavailableError(RagServerError):
     """The engine is starting, down or overloaded; try again after `retry_after_s` seconds."""
 

@@ -140,10 +140,20 @@ def build_chunker(settings: Settings) -> Callable[..., list[Chunk]]:
 
 
 def open_indexes(settings: Settings, store: Store) -> "CollectionIndexes":
-    """Return the derived indexes in the data directory; each is opened on its first use."""
-    from indexers.collection_indexes import CollectionIndexes
+    """Return the derived indexes in the data directory, those of vectors where the settings say; opened on their first use.
 
-    return CollectionIndexes(settings.data_dir / "indexes", store.log, kind=settings.index.faiss, gpu=settings.index.gpu)
+    Raises:
+        MissingExtraError: The settings name Milvus, and its client is not installed.
+    """
+    from indexers.collection_indexes import CollectionIndexes
+    from indexers.milvus_connection import MilvusConnection
+
+    index = settings.index
+    milvus = None
+    if index.kind == "milvus" and index.url is not None:
+        token = None if index.token is None else index.token.get_secret_value()
+        milvus = MilvusConnection(index.url, token=token, database=index.database)
+    return CollectionIndexes(settings.data_dir / "indexes", store.log, kind=index.faiss, gpu=index.gpu, milvus=milvus)
 
 
 def build_engine_child(settings: Settings, adapters: Mapping[str, Path] | None = None) -> "VllmProcess | None":
@@ -352,7 +362,7 @@ def build_pipeline(
             cache=cache,
             key=cache_key,
             log=store.log,
-            name=f"{kind} {settings.index.faiss} {__version__}",
+            name=f"{kind} {_vector_index(settings)} {__version__}",
         )
         for kind in kinds
     }
@@ -379,11 +389,16 @@ def build_pipeline(
     )
 
 
+def _vector_index(settings: Settings) -> str:
+    """Return what tells vector indexes apart that may find different passages."""
+    return settings.index.kind if settings.index.kind == "milvus" else settings.index.faiss
+
+
 def _answering(settings: Settings) -> Json:
     """Return the settings that change answers and that no request can see."""
     return {
         "engine": [settings.engine.base_url, settings.engine.model],
-        "index": settings.index.faiss,
+        "index": _vector_index(settings),
         "rerank": settings.rerank.model_dump(mode="json"),
         "answer_tokens": settings.prompt.answer_tokens,
     }

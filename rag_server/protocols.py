@@ -71,6 +71,12 @@ class ChunkLog(Protocol):
     def read(self, vector_store: VectorStore, after: Cursor, limit: int) -> LogPage:
         """Return at most `limit` chunks after the cursor and, once no chunk is left, the deletions; one consistent view."""
 
+    def living(self, vector_store: VectorStore, chunk_ids: ChunkIds) -> ChunkIds:
+        """Return those of the chunks that the vector store has, ascending."""
+
+    def num_chunks(self, vector_store: VectorStore) -> int:
+        """Return how many chunks the vector store has."""
+
 
 class ChunkSelection(Protocol):
     """The part of the truth store that says which chunks a query may find."""

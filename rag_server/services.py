@@ -17,7 +17,7 @@ import structlog
 from rag_server import factory
 from rag_server.config import RerankKind, Settings
 from rag_server.engines.probe import EngineProbe
-from rag_server.errors import RagServerError, StoreDamagedError, StoreError
+from rag_server.errors import IndexUnavailableError, RagServerError, StoreDamagedError, StoreError
 from rag_server.live_traffic import LiveTraffic
 from rag_server.loopback import is_loopback
 from rag_server.pipeline import RagOptions, RagPipeline
@@ -176,6 +176,8 @@ class Services:
                 missing[name] = f"loading {what}"
             elif loading.exception() is not None:
                 missing[name] = f"{what} cannot be loaded; the server's log says why, `rag-server doctor` what to do"
+        if await asyncio.to_thread(self.indexes.fault) is not None:
+            missing["vector_index"] = "it cannot be used; the server's log says why, `rag-server doctor` what to do"
         if self.scorer_child is not None and not self.scorer_child.ready:
             missing["reranker"] = self.scorer_child.detail
         if self.engine_child is not None:
@@ -254,7 +256,7 @@ class Services:
             await asyncio.to_thread(self.cache_child.stop)
         try:
             await asyncio.to_thread(self.indexes.save)
-        except (StoreError, OSError) as error:
+        except (StoreError, IndexUnavailableError, OSError) as error:
             log.error("the indexes cannot be saved; they are replayed at the next start", reason=str(error))
         try:
             await asyncio.to_thread(self.store.vector_stores.note_activity)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from indexers.faiss_index import FaissIndex
+from indexers.milvus_index import MilvusIndex
 from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.protocols import Embedder
@@ -18,6 +20,17 @@ VOCABULARY = 50_000
 WORDS_PER_CHUNK = 30
 CHUNKS_PER_DOCUMENT = 10
 CHUNKS_PER_PUT = 2000
+
+
+def in_faiss(index: FaissIndex | MilvusIndex) -> FaissIndex:
+    """Return the index, which must be one in this process: what is measured is FAISS.
+
+    Raises:
+        TypeError: The settings say Milvus.
+    """
+    if not isinstance(index, FaissIndex):
+        raise TypeError("vectors are in Milvus by RAG_INDEX__KIND; this measures FAISS")
+    return index
 
 
 class Corpus:
@@ -57,7 +70,7 @@ def fill(data_dir: Path, embedder: Embedder, num_chunks: int) -> Vectors:
         keep |= {embedded.document.document_id for embedded in documents}
     store.documents.finish(vector_store, file, fingerprint="bench", keep=keep, error=None)
     indexes = factory.open_indexes(settings, store)
-    vectors = indexes.vectors(vector_store)
+    vectors = in_faiss(indexes.vectors(vector_store))
     while vectors.maintain():
         pass
     indexes.refresh(vector_store)

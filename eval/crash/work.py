@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.bench.corpus import in_faiss
 from indexers import faiss_index
 from indexers.loaders import jsonl
 from indexers.vector_maintenance import Limits
@@ -193,7 +194,7 @@ class Session:
                 raise RuntimeError(f"not indexed: {file.error}")
 
     def _compact(self, vector_store: VectorStore, operation: Operation) -> None:
-        index = self.indexes.vectors(vector_store)
+        index = in_faiss(self.indexes.vectors(vector_store))
         while index.maintain():
             pass
         index.save()

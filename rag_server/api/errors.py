@@ -32,13 +32,14 @@ _STATUSES: tuple[tuple[type[errors.RagServerError], int], ...] = (
     (errors.OverloadedError, 503),
     (errors.DeadlineExceededError, 504),
     (errors.EngineUnavailableError, 503),
+    (errors.IndexUnavailableError, 503),
     (errors.EngineProtocolError, 502),
     (errors.StoreError, 503),
     (errors.MissingExtraError, 501),
 )
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 # OpenAI's clients try 408, 409, 429 and all from 500 again, unless `x-should-retry` says that it helps or not.
-_PASSING = (errors.RateLimitedError, errors.OverloadedError, errors.EngineUnavailableError)
+_PASSING = (errors.RateLimitedError, errors.OverloadedError, errors.EngineUnavailableError, errors.IndexUnavailableError)
 _LASTING = (
     errors.EmbeddingMismatchError,
     BatchEndedError,
@@ -51,6 +52,7 @@ _LASTING = (
 _PUBLIC: tuple[tuple[type[errors.RagServerError], str], ...] = (
     (errors.StoreDamagedError, "the store is damaged; the server's log says where, and what to do"),
     (errors.StoreError, "the store cannot be read or written now; the server's log says why"),
+    (errors.IndexUnavailableError, "the vector index cannot be used now; the server's log says why"),
     (errors.ConfigError, "this server's settings do not allow it; the server's log says which"),
     (
         errors.EmbeddingModelGoneError,

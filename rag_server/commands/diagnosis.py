@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from rag_server import __version__, factory
 from rag_server.config import Settings, setting_names
-from rag_server.errors import RagServerError
+from rag_server.errors import IndexInUseError, IndexUnavailableError, RagServerError
 from rag_server.store.verification import verify
 from rag_server.types import Access
 
@@ -36,7 +36,7 @@ async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
         ("data directory", _data_dir),
         ("store", _store),
         ("embedding model", _embedder),
-        ("vector index", _faiss),
+        ("vector index", _vector_index),
         ("engine", _engine),
         ("reranker", _reranker),
         ("cache", _cache),
@@ -86,16 +86,22 @@ async def _embedder(settings: Settings) -> str:
     return f"{embedder.model_id}, {embedder.dimension} dimensions"
 
 
-async def _faiss(settings: Settings) -> str:
+async def _vector_index(settings: Settings) -> str:
     from indexers.faiss_gpu import gpu_status
 
     store = factory.open_store(settings)
     indexes = factory.open_indexes(settings, store)
     try:
         kinds = [f"{found.name}: {indexes.vectors(found).describe()}" for found in store.vector_stores.list(Access())]
+        fault = indexes.fault()
+    except IndexInUseError:
+        # As it should be while a server runs.
+        return f"Milvus Lite at {settings.index.url}, open in another process"
     finally:
         store.database.close()
-    return "; ".join([gpu_status(), *kinds])
+    if fault is not None:
+        raise IndexUnavailableError(fault)
+    return "; ".join([gpu_status() if settings.index.kind == "faiss" else f"Milvus at {settings.index.url}", *kinds])
 
 
 async def _engine(settings: Settings) -> str:

@@ -12,12 +12,12 @@ from rag_server import factory
 from rag_server.commands.confirmation import check_can_ask, confirmed
 from rag_server.commands.progress import IndexingBar
 from rag_server.config import Settings
-from rag_server.errors import InvalidRequestError, NotFoundError
+from rag_server.errors import IndexInUseError, InvalidRequestError, NotFoundError
 from rag_server.filters import parse_attributes
 from rag_server.jobs.change_model import change_model
 from rag_server.jobs.ingest import Ingest, IngestReport, Source
 from rag_server.protocols import Embedder, Progress
-from rag_server.types import Access, Attributes, NewFile, StoredFile
+from rag_server.types import Access, Attributes, NewFile, StoredFile, VectorStore
 
 # Of the rows of one file.
 MAX_REASONS_SHOWN = 10
@@ -78,8 +78,17 @@ def ingest_files(
     vector_store = store.vector_stores.get_or_create(collection, Access(), embedder)
     with building_ingest(settings, store) as ingest:
         report = ingest(embedder).run(vector_store, [_source(path, options) for path in files], progress)
-    factory.open_indexes(settings, store).refresh(vector_store)
+    refresh_indexes(settings, store, vector_store)
     return report
+
+
+def refresh_indexes(settings: Settings, store: factory.Store, vector_store: VectorStore) -> None:
+    """Bring the derived indexes up to date, but for a vector index that a running server has open: it does it itself."""
+    indexes = factory.open_indexes(settings, store)
+    try:
+        indexes.refresh(vector_store)
+    except IndexInUseError:
+        indexes.lexical(vector_store).save()
 
 
 @contextmanager
@@ -107,7 +116,7 @@ def run_change_model(settings: Settings, *, collection: str, drop_old: bool, ass
     with IndexingBar(what="chunks") as bar:
         num_built = change_model(store.model_change, vector_store, embedder, bar)
     changed = store.vector_stores.get(collection, Access())
-    factory.open_indexes(settings, store).refresh(changed)
+    refresh_indexes(settings, store, changed)
     print(f"{collection}: searched with {embedder.model_id} now ({num_built} vectors built)")
     if drop_old and confirmed(
         "Delete the vectors of other models? Going back to one would build them again.", assume_yes=assume_yes

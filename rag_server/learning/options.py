@@ -13,7 +13,7 @@ class TrainingOptions:
 
     `out` takes the checkpoints, the log and the model. A step is one update of the weights, from `batch_size` times
     `accumulation` examples. Precision "auto" is bfloat16 where the device computes in it, else float32. `deepspeed` and `fsdp`
-    are handed to the Hugging Face Trainer, for several GPUs. Compiled layers take a minute to begin, and then a third less time.
+    are handed to the Hugging Face Trainer, for several GPUs. Compiled layers take a minute to begin and then save a third.
     """
 
     out: Path

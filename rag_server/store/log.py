@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 from rag_server.errors import EmbeddingMismatchError, StoreDamagedError
 from rag_server.store import schema
 from rag_server.store.database import Database
-from rag_server.types import Cursor, LoggedChunk, LogPage, Vectors, VectorStore
+from rag_server.types import ChunkIds, Cursor, LoggedChunk, LogPage, Vectors, VectorStore
 
 
 class SqlChunkLog:
@@ -36,6 +36,19 @@ class SqlChunkLog:
                 max([after.deletion_id, *(row.id for row in deletions)]),
             )
             return LogPage(tuple(added), tuple(row.chunk_id for row in deletions if row.chunk_id is not None), cursor)
+
+    def living(self, vector_store: VectorStore, chunk_ids: ChunkIds) -> ChunkIds:
+        """Return those of the chunks that the vector store has, ascending."""
+        chunks = schema.chunks.c
+        query = select(chunks.id).where(chunks.vector_store_id == vector_store.id, chunks.id.in_(chunk_ids.tolist()))
+        with self._database.read() as connection:
+            return np.array(connection.execute(query.order_by(chunks.id)).scalars().all(), dtype=np.int64)
+
+    def num_chunks(self, vector_store: VectorStore) -> int:
+        """Return how many chunks the vector store has."""
+        query = select(func.count()).where(schema.chunks.c.vector_store_id == vector_store.id)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
 
 def head(connection: Connection, vector_store: VectorStore) -> Cursor:
