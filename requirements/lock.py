@@ -86,7 +86,8 @@ def main() -> None:
     only_dev = {package: version for package, version in dev.items() if package not in cpu}
     write_lock("dev.lock", only_dev, [], {})
     write_clients_locks(write_ui_lock())
-    gpu = resolve(project_requirements("gpu"), [])
+    # Where there is a GPU, there is what docker/compose.yaml starts beside it.
+    gpu = resolve(project_requirements("gpu", "milvus-server"), [])
     if not any(package.startswith("nvidia-") for package in gpu):
         sys.exit("gpu.lock not written: pip took a CPU build of torch, which asks for no CUDA; resolve where it finds none")
     write_lock("gpu.lock", gpu, WITHOUT_DEPENDENCIES, {})

