@@ -35,6 +35,7 @@ CODES: list[tuple[errors.RagServerError, int, str, str]] = [
     (errors.EngineProtocolError("m"), 502, "server_error", "engine_protocol_error"),
     (errors.OverloadedError("m", 1), 503, "server_error", "overloaded"),
     (errors.EngineUnavailableError("m"), 503, "server_error", "engine_unavailable"),
+    (errors.IndexUnavailableError("m"), 503, "server_error", "index_unavailable"),
     (errors.StoreError("m"), 503, "server_error", "store_unavailable"),
     (errors.DeadlineExceededError("m"), 504, "server_error", "deadline_exceeded"),
 ]
@@ -87,7 +88,12 @@ def test_every_named_error_of_a_request_is_in_the_table() -> None:
     assert kinds == set()
 
 
-TRANSIENT = (errors.RateLimitedError("m", 1), errors.OverloadedError("m", 1), errors.EngineUnavailableError("m"))
+TRANSIENT = (
+    errors.RateLimitedError("m", 1),
+    errors.OverloadedError("m", 1),
+    errors.EngineUnavailableError("m"),
+    errors.IndexUnavailableError("m"),
+)
 LASTING = (
     errors.NotFoundError("m"),
     errors.EmbeddingMismatchError("m"),

@@ -287,7 +287,7 @@ class ConstrainedEngine:
     def said(self, adapter: str) -> dict[str, str]:
         """Return what the engine's model and an adapter of it say, each alone and both at once."""
         listed = [model["id"] for model in self.http.get("/v1/models").json()["data"]]
-        assert listed[1:] == [adapter]
+        assert listed[1:] == ["smollm2-135m-rag", adapter]
         with ThreadPoolExecutor() as both:
             alone = {"model": self.say(listed[0]), "adapter": self.say(adapter)}
             together = list(both.map(self.say, [adapter, listed[0], adapter, listed[0]]))
