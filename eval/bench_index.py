@@ -11,7 +11,6 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from eval.bench.corpus import Corpus, fill, in_faiss, prose
 from eval.bench.index_memory import measure_memory
 from eval.bench.tools import (
     Figure,
+    RecordingEmbedder,
     child,
     free_port,
     inherited_environment,
@@ -57,23 +57,6 @@ class Size:
     documents_per_portion: int = 40
     stream_s: float = 30.0
     num_uploads: int = 500
-
-
-class RecordingEmbedder:
-    """Remembers the passages that an embedding model is given."""
-
-    def __init__(self, inner: Embedder) -> None:
-        self._inner = inner
-        self.model_id, self.location = inner.model_id, inner.location
-        self.dimension, self.max_tokens = inner.dimension, inner.max_tokens
-        self.embed_queries, self.token_spans = inner.embed_queries, inner.token_spans
-        self.decode, self.shortens_to = inner.decode, inner.shortens_to
-        self.passages: list[str] = []
-
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """Return one row per passage."""
-        self.passages += texts
-        return self._inner.embed_passages(texts)
 
 
 def measure_indexing(embedder: Embedder, size: Size) -> list[Figure]:

@@ -4,7 +4,6 @@ python -m eval.bench_training --base FOLDER
 """
 
 import argparse
-import copy
 import functools
 import os
 import random
@@ -101,7 +100,7 @@ def _bare_loop(model: Any, batches: Sequence[dict[str, Any]]) -> None:
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=2e-4)
     model.train()
     for batch in batches:
-        loss, _ = answer_loss(model, copy.copy(batch))
+        loss, _ = answer_loss(model, batch)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()

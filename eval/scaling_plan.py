@@ -20,7 +20,7 @@ from eval.scaling import tables
 from eval.scaling.constants import PACKAGED, Constants, read_constants
 from eval.scaling.fleet import GB, Demand, Machine, Prices, Targets
 from eval.scaling.page import update_page
-from eval.scaling.plan import Outcome, chosen, outcomes
+from eval.scaling.plan import SIMULATED_SEARCHES, Outcome, chosen, outcomes
 
 SIZES = (10**6, 10**7, 10**8, 10**9)
 NOTES = (
@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     counts = {
         "--cores": (16, "cores of a machine"),
         "--single-machine-passages": (2_000_000, "passages up to which one machine without a second one is planned"),
-        "--simulated": (4000, "searches that are simulated per option"),
+        "--simulated": (SIMULATED_SEARCHES, "searches that are simulated per option"),
     }
     for name, (count, meaning) in counts.items():
         parser.add_argument(name, type=at_least_one, default=count, help=f"{meaning} (default: {count})")

@@ -24,7 +24,8 @@ from rag_server.types import Cursor, LogPage, VectorStore
 log = structlog.get_logger()
 
 LOG_PAGE_CHUNKS = 2000
-Index = TypeVar("Index", FaissIndex, MilvusIndex, TantivyIndex)
+VectorIndex = FaissIndex | MilvusIndex
+Index = TypeVar("Index", VectorIndex, TantivyIndex)
 # Told how many chunks were applied just now.
 Applied = Callable[[int], None]
 
@@ -58,28 +59,24 @@ class CollectionIndexes:
         self._gpu: GpuMode = gpu
         self._milvus = milvus
         self._lock = threading.Lock()
-        self._vectors: dict[tuple[str, int], _Entry[FaissIndex]] = {}
-        self._in_milvus: dict[tuple[str, int], _Entry[MilvusIndex]] = {}
+        self._vectors: dict[tuple[str, int], _Entry[VectorIndex]] = {}
         self._lexical: dict[str, _Entry[TantivyIndex]] = {}
         # One index at a time is organised anew; the others wait.
         self._maintenance = threading.Lock()
         self._maintained: set[int] = set()
 
-    def vectors(self, vector_store: VectorStore, applied: Applied | None = None) -> FaissIndex | MilvusIndex:
+    def vectors(self, vector_store: VectorStore, applied: Applied | None = None) -> VectorIndex:
         """Return the vector index after it has caught up with the log, telling `applied` of the advance.
 
         Raises:
             IndexUnavailableError: It is in Milvus, which cannot be reached.
         """
         key = (vector_store.id, vector_store.embedding_id)
-        if self._milvus is not None:
-            with self._lock:
-                in_milvus = self._in_milvus.setdefault(key, _Entry())
-            return self._caught_up(vector_store, in_milvus, partial(self._open_in_milvus, self._milvus), applied)
         with self._lock:
             entry = self._vectors.setdefault(key, _Entry())
         index = self._caught_up(vector_store, entry, self._open_vectors, applied)
-        self._maintain_later(index)
+        if isinstance(index, FaissIndex):
+            self._maintain_later(index)
         return index
 
     def lexical(self, vector_store: VectorStore) -> TantivyIndex:
@@ -96,10 +93,10 @@ class CollectionIndexes:
     def save(self) -> None:
         """Make what was applied so far durable, so that the next start replays little."""
         with self._lock:
-            indexes = [entry.index for entry in self._vectors.values()] + [entry.index for entry in self._in_milvus.values()]
-        for index in indexes:
-            if index is not None:
-                index.save()
+            entries = list(self._vectors.values())
+        for entry in entries:
+            if entry.index is not None:
+                entry.index.save()
 
     def fault(self) -> str | None:
         """Return why vectors cannot be searched now, None if they can."""
@@ -128,9 +125,8 @@ class CollectionIndexes:
 
     def _remove(self, vector_store_id: str, *folders: Path) -> None:
         with self._lock:
-            for entries in (self._vectors, self._in_milvus):
-                for key in [key for key in entries if key[0] == vector_store_id]:
-                    del entries[key]
+            for key in [key for key in self._vectors if key[0] == vector_store_id]:
+                del self._vectors[key]
         for folder in folders:
             with store_errors("indexes", folder):
                 if folder.exists():
@@ -139,7 +135,17 @@ class CollectionIndexes:
             with self._milvus.client() as client:
                 drop_generations(client, f"rag_{vector_store_id}")
 
-    def _open_vectors(self, vector_store: VectorStore) -> FaissIndex:
+    def _open_vectors(self, vector_store: VectorStore) -> VectorIndex:
+        if self._milvus is None:
+            return self._open_in_faiss(vector_store)
+        return MilvusIndex(
+            self._milvus,
+            f"rag_{vector_store.id}_{vector_store.embedding_id}",
+            dimension=vector_store.dimension,
+            living=partial(self._log.living, vector_store),
+        )
+
+    def _open_in_faiss(self, vector_store: VectorStore) -> FaissIndex:
         def replay(after: Cursor) -> Iterator[LogPage]:
             while True:
                 page = self._log.read(vector_store, after, LOG_PAGE_CHUNKS)
@@ -154,14 +160,6 @@ class CollectionIndexes:
             kind=self._kind,
             gpu=self._gpu,
             replay=replay,
-        )
-
-    def _open_in_milvus(self, milvus: MilvusConnection, vector_store: VectorStore) -> MilvusIndex:
-        return MilvusIndex(
-            milvus,
-            f"rag_{vector_store.id}_{vector_store.embedding_id}",
-            dimension=vector_store.dimension,
-            living=partial(self._log.living, vector_store),
         )
 
     def _caught_up(
@@ -218,7 +216,7 @@ class CollectionIndexes:
                 self._maintained.discard(id(index))
 
 
-def _is_ahead(index: FaissIndex | MilvusIndex | TantivyIndex, head: Cursor) -> bool:
+def _is_ahead(index: VectorIndex | TantivyIndex, head: Cursor) -> bool:
     """Whether the index knows what the store does not: it was restored from a backup, or it lost its last writes.
 
     Where the newest chunk was deleted, the cursor alone is beyond the newest chunk as well.
@@ -229,5 +227,5 @@ def _is_ahead(index: FaissIndex | MilvusIndex | TantivyIndex, head: Cursor) -> b
     return cursor.chunk_id > head.chunk_id and index.newest > head.chunk_id
 
 
-def _is_gone(index: FaissIndex | MilvusIndex | TantivyIndex) -> bool:
+def _is_gone(index: VectorIndex | TantivyIndex) -> bool:
     return isinstance(index, MilvusIndex) and index.is_gone

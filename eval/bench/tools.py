@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 
 from rag_server.protocols import Embedder
+from rag_server.types import Vectors
 
 START_TIMEOUT_S = 300.0
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
@@ -43,6 +44,26 @@ class SearchTimes:
     def beyond(self) -> list[float]:
         """What each search took beyond the embedding."""
         return [total - embedding for total, embedding in zip(self.total, self.embedding, strict=True)]
+
+
+class RecordingEmbedder:
+    """Remembers the passages that an embedding model is given."""
+
+    def __init__(self, inner: Embedder) -> None:
+        self._inner = inner
+        self.model_id, self.location = inner.model_id, inner.location
+        self.dimension, self.max_tokens = inner.dimension, inner.max_tokens
+        self.embed_queries, self.token_spans = inner.embed_queries, inner.token_spans
+        self.decode, self.shortens_to = inner.decode, inner.shortens_to
+        self.passages: list[str] = []
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return one row per passage."""
+        self.passages += texts
+        return self._vectors(texts)
+
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        return self._inner.embed_passages(texts)
 
 
 def wait_passively() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import text
 
 from eval.bench.corpus import Corpus
+from eval.bench.tools import RecordingEmbedder
 from eval.scaling.constants import EmbeddingFigures, LexicalFigures, StoreFigures
 from indexers.lexical_index import TantivyIndex
 from rag_server import factory
@@ -28,20 +29,14 @@ PAGE_CHUNKS = 10_000
 SAMPLED_TEXTS = 200
 
 
-class FreeEmbedder:
+class FreeEmbedder(RecordingEmbedder):
     """Cuts texts as a model does and remembers them, but draws their vectors, which costs nothing."""
 
     def __init__(self, inner: Embedder) -> None:
+        super().__init__(inner)
         self._corpus = Corpus(inner.dimension)
-        self.model_id, self.location = inner.model_id, inner.location
-        self.dimension, self.max_tokens = inner.dimension, inner.max_tokens
-        self.embed_queries, self.token_spans = inner.embed_queries, inner.token_spans
-        self.decode, self.shortens_to = inner.decode, inner.shortens_to
-        self.passages: list[str] = []
 
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """Return one row per passage."""
-        self.passages += texts
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
         return self._corpus.vectors(len(texts))
 
 

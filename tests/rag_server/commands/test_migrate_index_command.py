@@ -108,7 +108,7 @@ def ranking_without_following(settings: Settings) -> list[int]:
     in_milvus = settings.model_copy(update={"index": settings.index.model_copy(update={"kind": "milvus"})})
     store = factory.open_store(in_milvus)
     indexes = factory.open_indexes(in_milvus, store)
-    index = indexes._open_in_milvus(indexes._milvus, store.vector_stores.newest(1)[0])
+    index = indexes._open_vectors(store.vector_stores.newest(1)[0])
     store.database.close()
     return [hit.chunk_id for hit in index.search(np.eye(DIMENSION, dtype=np.float32)[0], 100)]
 
