@@ -7,6 +7,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(EXTRA)
 INSTALLED_DEV := .venv/.installed-dev
 CLIENTS := .venv-clients
+PEERS := .venv-peers
+INSTALLED_PEERS := $(patsubst requirements/peers/%.lock,$(PEERS)/%/.installed,$(wildcard requirements/peers/*.lock))
 INSTALLED_CLIENTS := $(CLIENTS)/.installed
 NODE := .venv/.node
 WEB := rag_server/ui/web
@@ -81,6 +83,10 @@ bench: $(INSTALLED_DEV) ## Measure speed and memory of the server, of indexing a
 	$(BIN)/python -m eval.bench_index
 	$(BIN)/python -m eval.bench_batches
 	$(BIN)/python -m eval.bench_batches --engine vllm --rows 576
+
+.PHONY: bench-peers
+bench-peers: $(INSTALLED_DEV) $(INSTALLED_PEERS) ## Measure beside other programs, in environments of theirs (needs RAG_EVAL_DATA; hours)
+	$(BIN)/python -m eval.bench_peers $(ARGS)
 
 .PHONY: conformance
 conformance: $(INSTALLED_DEV) ## Compare the API with OpenAI's description, property by property (needs RAG_EVAL_DATA; a minute)
@@ -158,6 +164,10 @@ train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's
 bench-training: $(INSTALLED_DEV) $(BASE)/checksums.json ## Measure training, encoding and GradCache beside the bare model (about 5 minutes)
 	$(BIN)/python -m eval.bench_training --base $(BASE)
 
+.PHONY: gpu-check
+gpu-check: $(INSTALLED_DEV) ## Check everything that needs a GPU, and print one table; skips what this machine lacks
+	$(BIN)/python -m eval.gpu_check
+
 .PHONY: crash-test
 crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look for what is lost
 	$(BIN)/python -m eval.crash_test
@@ -184,9 +194,13 @@ docker/.env:
 lock: ## Resolve the dependencies again and write requirements/*.lock
 	$(PYTHON) requirements/lock.py
 
+.PHONY: lock-peers
+lock-peers: ## The same for the peers of bench-peers, in requirements/peers
+	$(PYTHON) requirements/lock_peers.py
+
 .PHONY: clean
 clean: ## Remove what was installed and built, and caches
-	rm -rf .venv $(CLIENTS) tests/clients/node/node_modules $(WEB)/node_modules $(dir $(PAGE)) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
+	rm -rf .venv $(CLIENTS) $(PEERS) tests/clients/node/node_modules $(WEB)/node_modules $(dir $(PAGE)) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rag-server needs Python 3.11 or newer; name one with make PYTHON=...")'
@@ -226,4 +240,10 @@ $(INSTALLED_CLIENTS): requirements/clients.lock requirements/clients-openai-2.lo
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --target $(CLIENTS)/openai-2 \
 		-r requirements/clients-openai-2.lock
 	cd tests/clients/node && PATH="$(abspath $(CLIENTS))/bin:$$PATH" npm ci --silent --no-audit --no-fund --ignore-scripts
+	touch $@
+
+# Each peer alone: they pin versions against each other, and against the server.
+$(PEERS)/%/.installed: requirements/peers/%.lock
+	test -d $(@D) || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
 	touch $@

@@ -1,4 +1,4 @@
-"""Measures indexing and the indexes: speed beside the bare embedding model, searches, restart and memory (`make bench`).
+"""Measures indexing and the indexes: speed beside bare libraries, searches, restart and memory (`make bench`).
 
 python -m eval.bench_index --chunks 100000
 """
@@ -6,18 +6,22 @@ python -m eval.bench_index --chunks 100000
 import argparse
 import asyncio
 import itertools
+import json
 import os
 import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import numpy as np
 import psutil
 
+from eval.bench.bare_limit import BareLimit
 from eval.bench.corpus import Corpus, fill, in_faiss, prose
 from eval.bench.index_memory import measure_memory
 from eval.bench.tools import (
@@ -31,7 +35,7 @@ from eval.bench.tools import (
     time_searches,
     wait_passively,
 )
-from eval.bench.uploads import measure_interference, measure_memory_growth
+from eval.bench.uploads import measure_awaited_uploads, measure_interference, measure_memory_growth
 from rag_server import factory
 from rag_server.commands.indexing import building_ingest
 from rag_server.config import load_settings
@@ -41,6 +45,7 @@ from rag_server.protocols import Embedder
 from rag_server.types import Access, NewFile, Vectors
 
 SENTENCES_PER_DOCUMENT = 40
+SENTENCES_PER_ROW = 2
 RECALL_AT = 10
 READY_POLL_S = 0.02
 READY_TIMEOUT_S = 300.0
@@ -52,17 +57,32 @@ class Size:
 
     num_chunks: int = 100_000
     num_queries: int = 200
-    # Portions of documents that are indexed, and embedded, in turn.
+    # Portions of documents that are indexed, and embedded by bare libraries, in turn.
     num_portions: int = 8
     documents_per_portion: int = 40
+    rows_per_portion: int = 400
     stream_s: float = 30.0
     num_uploads: int = 500
+    # Whose time until a search finds them is measured.
+    num_awaited_uploads: int = 20
 
 
 def measure_indexing(embedder: Embedder, size: Size) -> list[Figure]:
-    """Return the speed of indexing beside that of embedding the same passages; portions of both take turns."""
-    indexing_s: list[float] = []
-    embedding_s: list[float] = []
+    """Return the speed of indexing two kinds of corpora beside that of bare libraries on the same passages."""
+    files = partial(_sources, number=size.documents_per_portion)
+    rows = partial(_rows, number=size.rows_per_portion)
+    bare = BareLimit()
+    return [
+        *_measure_indexing("files of several chunks", files, embedder, bare, size.num_portions),
+        *_measure_indexing("rows of one short chunk", rows, embedder, bare, size.num_portions),
+    ]
+
+
+def _measure_indexing(
+    what: str, make: Callable[[Path, str], list[Source]], embedder: Embedder, bare: BareLimit, num_portions: int
+) -> list[Figure]:
+    """Return the speeds of indexing, of the embedding model alone, and of the bare limit; portions of them take turns."""
+    seconds: dict[str, list[float]] = {"indexing": [], "alone": [], "bare": []}
     num_chunks = 0
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings({}, data_dir=Path(folder) / "data")
@@ -73,25 +93,31 @@ def measure_indexing(embedder: Embedder, size: Size) -> list[Figure]:
         with building_ingest(settings, store) as building:
             ingest = building(recording)
             # What is started once, such as the parsing process and the indexes, is no part of the speed.
-            ingest.run(vector_store, _sources(Path(folder), "warm up", 1), NoProgress())
+            ingest.run(vector_store, make(Path(folder), "warm up")[:1], NoProgress())
             indexes.refresh(vector_store)
-            for number in range(size.num_portions):
-                sources = _sources(Path(folder), str(number), size.documents_per_portion)
+            bare.index(recording.passages[:8])
+            for number in range(num_portions):
+                sources = make(Path(folder), str(number))
                 recording.passages.clear()
                 started = time.perf_counter()
                 num_chunks += ingest.run(vector_store, sources, NoProgress()).num_chunks
                 indexes.refresh(vector_store)
-                indexed = time.perf_counter()
-                embedder.embed_passages(sorted(recording.passages, key=len))
-                embedding_s.append(time.perf_counter() - indexed)
-                indexing_s.append(indexed - started)
+                seconds["indexing"].append(time.perf_counter() - started)
+                by_length = sorted(recording.passages, key=len)
+                seconds["alone"].append(_seconds(partial(embedder.embed_passages, by_length)))
+                seconds["bare"].append(_seconds(partial(bare.index, list(recording.passages))))
         store.database.close()
-    relative = statistics.median(alone / whole for alone, whole in zip(embedding_s, indexing_s, strict=True))
+    of_model, of_bare = (
+        statistics.median(other / ours for other, ours in zip(seconds[name], seconds["indexing"], strict=True))
+        for name in ("alone", "bare")
+    )
     return [
-        Figure("indexing, chunks per second", num_chunks / sum(indexing_s), "/s"),
-        Figure("the embedding model alone, the same chunks", num_chunks / sum(embedding_s), "/s"),
-        # Of the portions, since the model alone is a tenth faster or slower from one to the next on a shared machine.
-        Figure("indexing relative to the embedding model alone", 100 * relative, "%", 90.0, at_least=True),
+        Figure(f"indexing {what}, chunks per second", num_chunks / sum(seconds["indexing"]), "/s"),
+        Figure("the embedding model alone, the same chunks", num_chunks / sum(seconds["alone"]), "/s"),
+        Figure("bare sentence-transformers and FAISS, the same", num_chunks / sum(seconds["bare"]), "/s"),
+        # Of the portions, since all are a tenth faster or slower from one to the next on a shared machine.
+        Figure("indexing relative to the embedding model alone", of_model, "x"),
+        Figure(f"indexing {what}, relative to bare", of_bare, "x", 0.9, at_least=True),
     ]
 
 
@@ -142,6 +168,7 @@ async def _measure_running(url: str, embedder: Embedder, server: psutil.Process,
             Figure("embedding its query, median", statistics.median(times.embedding), "ms"),
             Figure("search beyond the embedding, median", statistics.median(times.beyond), "ms"),
             Figure("search beyond the embedding, p95", percentile(times.beyond, 95), "ms", 20.0),
+            *await measure_awaited_uploads(client, size.num_awaited_uploads),
             *await measure_interference(client, size.stream_s),
             *await measure_memory_growth(client, server, size.num_uploads),
         ]
@@ -169,6 +196,21 @@ def _sources(folder: Path, name: str, number: int) -> list[Source]:
         num_bytes = path.write_text(prose(chooser, SENTENCES_PER_DOCUMENT))
         sources.append(Source(path, NewFile(str(path), path.name, num_bytes)))
     return sources
+
+
+def _rows(folder: Path, name: str, number: int) -> list[Source]:
+    """Write one .jsonl file, whose rows are documents of one chunk."""
+    chooser = random.Random(name)
+    path = folder / f"{name}.jsonl"
+    lines = (json.dumps({"_id": f"{name}-{row}", "text": prose(chooser, SENTENCES_PER_ROW)}) for row in range(number))
+    num_bytes = path.write_text("\n".join(lines))
+    return [Source(path, NewFile(str(path), path.name, num_bytes))]
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
 
 
 def _wait_for(url: str, method: str, path: str, body: object = None) -> None:

@@ -65,8 +65,10 @@ class CollectionIndexes:
         self._maintenance = threading.Lock()
         self._maintained: set[int] = set()
 
-    def vectors(self, vector_store: VectorStore, applied: Applied | None = None) -> VectorIndex:
+    def vectors(self, vector_store: VectorStore, applied: Applied | None = None, *, head: Cursor | None = None) -> VectorIndex:
         """Return the vector index after it has caught up with the log, telling `applied` of the advance.
+
+        An index that is known to agree with `head`, which the caller has read, is not compared with the log again.
 
         Raises:
             IndexUnavailableError: It is in Milvus, which cannot be reached.
@@ -74,16 +76,16 @@ class CollectionIndexes:
         key = (vector_store.id, vector_store.embedding_id)
         with self._lock:
             entry = self._vectors.setdefault(key, _Entry())
-        index = self._caught_up(vector_store, entry, self._open_vectors, applied)
+        index = self._caught_up(vector_store, entry, self._open_vectors, head, applied)
         if isinstance(index, FaissIndex):
             self._maintain_later(index)
         return index
 
-    def lexical(self, vector_store: VectorStore) -> TantivyIndex:
-        """Return the lexical index after it has caught up with the log."""
+    def lexical(self, vector_store: VectorStore, *, head: Cursor | None = None) -> TantivyIndex:
+        """Return the lexical index after it has caught up with the log; `head` as for `vectors`."""
         with self._lock:
             entry = self._lexical.setdefault(vector_store.id, _Entry())
-        return self._caught_up(vector_store, entry, lambda store: TantivyIndex(self._folder / store.id / "bm25"))
+        return self._caught_up(vector_store, entry, lambda store: TantivyIndex(self._folder / store.id / "bm25"), head)
 
     def refresh(self, vector_store: VectorStore) -> None:
         """Catch up and make the snapshots durable."""
@@ -167,12 +169,15 @@ class CollectionIndexes:
         store: VectorStore,
         entry: _Entry[Index],
         open_index: Callable[[VectorStore], Index],
+        head: Cursor | None,
         applied: Applied | None = None,
     ) -> Index:
         """Apply what is new. Whoever asks meanwhile waits, and then finds that little or nothing is left to apply."""
         index = entry.index
-        if index is not None and not _is_gone(index) and entry.agreed == (index.cursor, self._log.head(store)):
-            return index
+        if index is not None and not _is_gone(index):
+            known = self._log.head(store) if head is None else head
+            if entry.agreed == (index.cursor, known):
+                return index
         with entry.lock:
             if entry.index is None or _is_gone(entry.index):
                 entry.index = open_index(store)

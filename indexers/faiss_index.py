@@ -70,6 +70,11 @@ class FaissIndex:
         """How most of the vectors are organised now."""
         return self._state.main.kind
 
+    @property
+    def is_on_gpus(self) -> bool:
+        """Whether searches without a filter run on GPUs."""
+        return self._gpu_copy is not None
+
     def describe(self) -> str:
         """Return one sentence on what is in use and why."""
         rows = f"{len(self):,} vectors of {self._dimension} dimensions"

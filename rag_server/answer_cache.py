@@ -4,9 +4,8 @@ What is remembered is the engine's text and which passages it rests on. The pass
 so that no cache can show what the store would not.
 """
 
-import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,8 +22,8 @@ from rag_server.protocols import Cache, ChunkLog, Json, QueryVectors
 from rag_server.rag_request import CacheMatch, RagRequest
 from rag_server.rewriting import rewriting_version
 from rag_server.similar_questions import Questions, nearest, record_type, unpacked, with_question
-from rag_server.types import Query, RankingReport, Vectors
-from retrievers.cached import MAX_CHUNK_ID, search_scope
+from rag_server.types import Cursor, Query, RankingReport, Vectors
+from retrievers.cached import MAX_CHUNK_ID, search_scope, with_heads
 
 # What of a body says how the answer is sent; the model is that of the engine, and the messages are keyed on for themselves.
 NOT_KEYED = {"stream", "stream_options", "model", "messages"}
@@ -65,9 +64,13 @@ class FoundAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerKey:
-    """Under what an answer is kept; the bucket, with the question's vector, is that of requests that differ in it only."""
+    """Under what an answer is kept; the bucket, with the question's vector, is that of requests that differ in it only.
+
+    `heads` are those that the vector stores had, for the search that follows where nothing is found.
+    """
 
     exact: str
+    heads: Mapping[str, Cursor]
     bucket: str | None = None
     vector: Vectors | None = None
 
@@ -105,9 +108,9 @@ class AnswerCache:
         """Return under what the answer is kept that this model of the engine gives."""
         messages = request.body["messages"]
         place = question_place(messages)
-        query = Query("", request.vector_stores, request.access, request.filter)
+        query = await with_heads(Query("", request.vector_stores, request.access, request.filter), self._log)
         parts = {
-            **await asyncio.to_thread(search_scope, self._log, query),
+            **search_scope(query),
             "options": asdict(request.options),
             "engine": [model, context_length],
             "versions": [__version__, prompt_version(), rewriting_version()],
@@ -116,12 +119,12 @@ class AnswerCache:
         }
         exact = self._key("answer", **parts, messages=messages)
         if self._kind == "exact" or place is None:
-            return AnswerKey(exact)
+            return AnswerKey(exact, query.heads)
         content = messages[place].get("content")
         without_question = [*messages]
         without_question[place] = {**messages[place], "content": with_text(content, "")}
         vector = await self._query_vectors.vector(request.vector_stores[0], text_of(content))
-        return AnswerKey(exact, self._key("questions", **parts, messages=without_question), vector)
+        return AnswerKey(exact, query.heads, self._key("questions", **parts, messages=without_question), vector)
 
     async def find(self, key: AnswerKey, *, with_usage: bool) -> FoundAnswer | None:
         """Return the answer to the same question, or else, where that is wanted, to the one most like it."""

@@ -73,20 +73,30 @@ def index(
     drop_old_vectors: Annotated[
         bool, typer.Option("--drop-old-vectors", help="After --change-model, delete those of other models.")
     ] = False,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Read and embed on this Ray cluster; `local` makes one.")
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Index files into a collection. Run it again at any time: what is unchanged is skipped."""
     from rag_server.commands.indexing import FileOptions, parse_attribute_options, run_change_model, run_index
 
-    if change_model == bool(paths):
-        raise InvalidRequestError("name files or folders to index, or --change-model without any")
+    if change_model == bool(paths) or (change_model and ray is not None):
+        raise InvalidRequestError("name files or folders to index, or --change-model without any and without --ray")
     if change_model:
         run_change_model(load_settings(), collection=collection, drop_old=drop_old_vectors, assume_yes=yes)
         return
     options = FileOptions(parse_attribute_options(attribute or []), tuple(sorted(set(principal))) if principal else None)
     complete = run_index(
-        load_settings(), paths or [], collection=collection, options=options, prune=prune, assume_yes=yes, as_json=as_json
+        load_settings(),
+        paths or [],
+        collection=collection,
+        options=options,
+        prune=prune,
+        assume_yes=yes,
+        as_json=as_json,
+        ray=ray,
     )
     if not complete:
         raise typer.Exit(1)

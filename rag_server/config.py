@@ -39,7 +39,9 @@ class EngineSettings(_Section):
     """The language model."""
 
     base_url: str | None = Field(
-        None, description="An OpenAI-compatible endpoint, such as http://gpu-box:8000/v1. Unset: vLLM is started here."
+        None,
+        description="An OpenAI-compatible endpoint, such as http://gpu-box:8000/v1, or several that serve the same models, "
+        "with commas between them. Unset: vLLM is started here.",
     )
     api_key: SecretStr | None = Field(None, description="Sent to the engine as a bearer token.")
     model: str | None = Field(
@@ -56,6 +58,14 @@ class EngineSettings(_Section):
         None, gt=0, description="Tokens of prompt and answer together, for an endpoint that does not tell (vLLM does)."
     )
     timeout_s: float = Field(600.0, gt=0, description="Longest wait for the next part of an answer, in seconds.")
+
+    @model_validator(mode="after")
+    def _names_addresses(self) -> "EngineSettings":
+        if self.base_url is not None and not re.fullmatch(r"\s*https?://[^\s,]+(\s*,\s*https?://[^\s,]+)*\s*", self.base_url):
+            raise ValueError(
+                "RAG_ENGINE__BASE_URL must be an address such as http://gpu-box:8000/v1, or several with commas between them"
+            )
+        return self
 
 
 class DatabaseSettings(_Section):
@@ -171,6 +181,12 @@ class LimitsSettings(_Section):
     shutdown_grace_s: float = Field(
         30.0, ge=0, description="Seconds that running requests get when the server is asked to end."
     )
+    shutdown_notice_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds before that in which /ready says that the server ends, and requests are still taken: for a "
+        "balancer that asks for /ready.",
+    )
 
 
 class TracingSettings(_Section):
@@ -274,6 +290,12 @@ class PromptSettings(_Section):
         description="Passages put into the prompt if they fit. Unset: 10, or 3 for the packaged model.",
     )
     answer_tokens: int = Field(512, ge=1, description="Tokens kept free for the answer when a request sets no max_tokens.")
+    passage_separator: str = Field(
+        "",
+        max_length=64,
+        description="Put on both sides of each passage, for an engine that finds computed passages again by it anywhere in a "
+        "prompt (LMCache's LMCACHE_BLEND_SPECIAL_STR).",
+    )
 
 
 class CacheSettings(_Section):

@@ -190,6 +190,12 @@ class IndexInUseError(IndexUnavailableError):
     """Another process has the file open that the vector index is kept in."""
 
 
+class ClusterUnavailableError(RagServerError):
+    """The Ray cluster cannot be reached, or failed at its work; mend it and run the command again, which goes on."""
+
+    code = "cluster_unavailable"
+
+
 class EngineUnavailableError(RagServerError):
     """The engine is starting, down or overloaded; try again after `retry_after_s` seconds."""
 

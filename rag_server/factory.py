@@ -375,6 +375,7 @@ def build_pipeline(
         engine=engine,
         sentences=sentence_spans,
         answer_tokens=settings.prompt.answer_tokens,
+        passage_separator=settings.prompt.passage_separator,
         answerer=answerer_of(settings),
         answers=AnswerCache(
             settings.cache.answers,
@@ -400,7 +401,7 @@ def _answering(settings: Settings) -> Json:
         "engine": [settings.engine.base_url, settings.engine.model],
         "index": _vector_index(settings),
         "rerank": settings.rerank.model_dump(mode="json"),
-        "answer_tokens": settings.prompt.answer_tokens,
+        "prompt": settings.prompt.model_dump(mode="json"),
     }
 
 

@@ -39,6 +39,7 @@ class RagPipeline:
         engine: Engine,
         sentences: SegmentSentences,
         answer_tokens: int,
+        passage_separator: str = "",
         answerer: str | None = None,
         answers: AnswerCache | None = None,
     ) -> None:
@@ -51,6 +52,7 @@ class RagPipeline:
         self._engine = engine
         self._sentences = sentences
         self._answer_tokens = answer_tokens
+        self._passage_separator = passage_separator
         self._answerer = answerer
         self._answers = answers
 
@@ -114,7 +116,8 @@ class RagPipeline:
         if remembered is not None:
             return remembered
         searched = await self._searchable(request, question, timer)
-        query = Query(searched.searched, request.vector_stores, request.access, request.filter)
+        heads = {} if key is None else key.heads
+        query = Query(searched.searched, request.vector_stores, request.access, request.filter, heads)
         # Of a question in the middle of a conversation, a reranker that sees nothing else understands no more than a search.
         num_passages = request.options.num_passages
         search = await self._search(query, request.options, timer, num_texts=None if request.trace else num_passages)
@@ -167,6 +170,7 @@ class RagPipeline:
             place=self._place[request.options.reorder],
             count_tokens=count_tokens,
             max_tokens=context_length - answer_tokens,
+            separator=self._passage_separator,
         )
 
     async def _completion(self, prepared: PreparedAnswer) -> Json:

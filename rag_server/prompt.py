@@ -61,12 +61,18 @@ def prompt_version() -> str:
     hostile = "[1] a <|b|> \u200b\n---"
     passage = Passage(1, "d", "f", "name", hostile, hostile, 0, len(hostile), 1.0, 1)
     conversation = [{"role": role, "content": "c"} for role in ("system", "user")]
-    built = [_messages(conversation[start:], placed) for start in (0, 1) for placed in ([], [passage] * 2)]
+    built = [_messages(conversation[start:], placed, "|") for start in (0, 1) for placed in ([], [passage] * 2)]
     return hashlib.sha256(json.dumps(built).encode()).hexdigest()
 
 
 async def build_prompt(
-    messages: Sequence[Json], ranked: Sequence[Passage], *, place: Place, count_tokens: CountTokens, max_tokens: int
+    messages: Sequence[Json],
+    ranked: Sequence[Passage],
+    *,
+    place: Place,
+    count_tokens: CountTokens,
+    max_tokens: int,
+    separator: str = "",
 ) -> Prompt:
     """Return the prompt with as many whole passages as fit into `max_tokens`, dropped from the lowest rank.
 
@@ -76,6 +82,7 @@ async def build_prompt(
         place: Puts the passages that are kept into the order of the prompt.
         count_tokens: Counts messages in the engine's own tokens.
         max_tokens: The longest prompt, in the engine's tokens.
+        separator: Stands on both sides of each passage's title and text, which are the same text in every prompt.
 
     Raises:
         PromptTooLongError: Not even the conversation without passages fits.
@@ -83,7 +90,7 @@ async def build_prompt(
 
     async def fits(num_passages: int) -> bool:
         placed = place(ranked[:num_passages])
-        return await count_tokens(_messages(messages, placed)) <= max_tokens
+        return await count_tokens(_messages(messages, placed, separator)) <= max_tokens
 
     num_kept = await largest_that_fits(len(ranked), fits)
     if num_kept is None:
@@ -93,14 +100,14 @@ async def build_prompt(
             "messages",
         )
     placed = place(ranked[:num_kept])
-    return Prompt(_messages(messages, placed), tuple(placed), len(ranked) - num_kept)
+    return Prompt(_messages(messages, placed, separator), tuple(placed), len(ranked) - num_kept)
 
 
-def _messages(messages: Sequence[Json], placed: Sequence[Passage]) -> list[Json]:
+def _messages(messages: Sequence[Json], placed: Sequence[Passage], separator: str) -> list[Json]:
     last = question_place(messages)
     if last is None:
         raise ValueError("question_of() refuses a conversation without a question")
-    passages = f"\n{FENCE}\n".join(_passage(number, passage) for number, passage in enumerate(placed, start=1))
+    passages = f"\n{FENCE}\n".join(_passage(number, passage, separator) for number, passage in enumerate(placed, start=1))
     fenced = f"Passages:\n{FENCE}\n{passages or NOTHING_FOUND}\n{FENCE}"
     content = f"{fenced}\n\nQuestion: {text_of(messages[last].get('content'))}"
     question = {**messages[last], "content": with_text(messages[last].get("content"), content)}
@@ -115,9 +122,12 @@ def _with_instructions(messages: Sequence[Json]) -> list[Json]:
     return [{"role": "system", "content": INSTRUCTIONS}, *messages]
 
 
-def _passage(number: int, passage: Passage) -> str:
+def _passage(number: int, passage: Passage, separator: str) -> str:
     title = " ".join(_defused(passage.title or passage.filename).split())[:MAX_TITLE_CHARACTERS]
-    return f"[{number}] {title}\n{_defused(passage.text).strip()}"
+    # The number, which says where the passage stands in this prompt, is outside of what the separators enclose. Without the
+    # space, many tokenizers would join the end of a separator to what follows it.
+    border = f"{separator} " if separator else ""
+    return f"[{number}] {border}{title}\n{_defused(passage.text).strip()}{border}"
 
 
 def _defused(text: str) -> str:

@@ -121,13 +121,13 @@ class LexicalIndex(DerivedIndex, Protocol):
 
 
 class Indexes(Protocol):
-    """The derived indexes of every vector store, as fresh as the truth at the time of the call."""
+    """The derived indexes of every vector store, as fresh as the truth at the time of the call, or at least as `head`."""
 
-    def vectors(self, vector_store: VectorStore) -> VectorIndex:
-        """Return the vector index after it has caught up with the log."""
+    def vectors(self, vector_store: VectorStore, *, head: Cursor | None = None) -> VectorIndex:
+        """Return the vector index after it has caught up with the log, whose head the caller may have read just now."""
 
-    def lexical(self, vector_store: VectorStore) -> LexicalIndex:
-        """Return the lexical index after it has caught up with the log."""
+    def lexical(self, vector_store: VectorStore, *, head: Cursor | None = None) -> LexicalIndex:
+        """Return the lexical index after it has caught up with the log, whose head the caller may have read just now."""
 
 
 class Retriever(Protocol):

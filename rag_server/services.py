@@ -16,7 +16,7 @@ import structlog
 
 from rag_server import factory
 from rag_server.config import RerankKind, Settings
-from rag_server.engines.probe import EngineProbe
+from rag_server.engines.probe import EngineProbe, all_faults
 from rag_server.errors import IndexUnavailableError, RagServerError, StoreDamagedError, StoreError
 from rag_server.live_traffic import LiveTraffic
 from rag_server.loopback import is_loopback
@@ -62,8 +62,8 @@ class Services:
         self.local_secret = secrets.token_urlsafe(32)
         # Threads of their own: whoever is refused does not wait for the searches of others.
         self._key_reads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="keys")
-        # From then on nothing new is begun; what runs is finished.
-        self.shutting_down = False
+        # First /ready says so; once it is shutting down nothing new is begun, and what runs is finished.
+        self.leaving = self.shutting_down = False
         # What is still going on before the server is as good as it gets, by name, for /ready.
         self.pending: dict[str, str] = {}
         self._embedder: asyncio.Future[Embedder] | None = None
@@ -180,14 +180,15 @@ class Services:
             missing["vector_index"] = "it cannot be used; the server's log says why, `rag-server doctor` what to do"
         if self.scorer_child is not None and not self.scorer_child.ready:
             missing["reranker"] = self.scorer_child.detail
-        if self.engine_child is not None:
-            if not self.engine_child.ready:
-                missing["engine"] = self.engine_child.detail
-        else:
-            fault = await self._engine_probe.fault()
-            if fault is not None:
-                missing["engine"] = fault
+        if None not in (faults := await self.engine_faults()):
+            missing["engine"] = all_faults(faults)
         return missing
+
+    async def engine_faults(self) -> list[str | None]:
+        """Return, of each replica of the engine, why it does not answer now, None where it does."""
+        if self.engine_child is None:
+            return await self._engine_probe.faults()
+        return [None if self.engine_child.ready else self.engine_child.detail]
 
     async def _build_rerankers(self, embedder: "asyncio.Future[Embedder]") -> dict[RerankKind, Reranker]:
         # Two models at a time would import the same libraries in two threads, and neither would be there sooner.

@@ -351,12 +351,17 @@ Filter = Comparison | Compound
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is searched for, in which vector stores, by whom, and among which chunks."""
+    """What is searched for, in which vector stores, by whom, and among which chunks.
+
+    `heads` says, by the ids of the vector stores, how far their logs had come when the request came, so that it is read once
+    for all stages; what is missing there is read by whoever needs it.
+    """
 
     text: str
     vector_stores: tuple[VectorStore, ...]
     access: Access = field(default_factory=Access)
     filter: Filter | None = None
+    heads: Mapping[str, Cursor] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

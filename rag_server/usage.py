@@ -12,6 +12,11 @@ from prometheus_client import Counter
 from rag_server.spans import NO_SPAN, Attribute, Span, Tracer
 
 TOKENS = Counter("rag_tokens_total", "Tokens of prompts and of answers, as the engine counts them.", ["kind"])
+PROMPT_CACHE_TOKENS = Counter(
+    "rag_prompt_cache_tokens_total",
+    "Tokens of prompts that the engine found in its cache or not, of answers that tell it.",
+    ["outcome"],
+)
 # Where an engine does not tell: English text has about four bytes to a token.
 ESTIMATED_BYTES_PER_TOKEN = 4
 
@@ -78,6 +83,17 @@ def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int]:
     prompt = _number(usage, "prompt_tokens", "input_tokens")
     output = _number(usage, "completion_tokens", "output_tokens")
     return prompt, output or max(0, _number(usage, "total_tokens") - prompt)
+
+
+def note_prompt_cache(usage: object) -> None:
+    """Count how much of a prompt the engine had in its cache, where the `usage` of its answer tells it."""
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    if not isinstance(usage, dict) or not isinstance(details, dict):
+        return
+    cached, (prompt, _) = details.get("cached_tokens"), tokens_of(usage)
+    if isinstance(cached, int) and 0 <= cached <= prompt:
+        PROMPT_CACHE_TOKENS.labels("hit").inc(cached)
+        PROMPT_CACHE_TOKENS.labels("miss").inc(prompt - cached)
 
 
 def note_tokens(prompt: int, output: int) -> None:

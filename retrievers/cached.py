@@ -4,10 +4,11 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from rag_server.observability import CACHE_LOOKUPS
 from rag_server.protocols import Cache, ChunkLog, Json, Retriever
-from rag_server.types import FoundAt, Hit, Query
+from rag_server.types import Cursor, FoundAt, Hit, Query
 
 KEEP_S = 3600
 # How hits are packed; what was packed otherwise is never looked up.
@@ -29,8 +30,8 @@ class CachedRetriever:
 
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         """Return what `inner` finds, or found."""
-        scope = await asyncio.to_thread(search_scope, self._log, query)
-        key = self._key("hits", retriever=f"{self._name} {LAYOUT}", query=query.text, k=k, **scope)
+        query = await with_heads(query, self._log)
+        key = self._key("hits", retriever=f"{self._name} {LAYOUT}", query=query.text, k=k, **search_scope(query))
         remembered = await self._cache.get(key)
         if remembered is not None:
             known = _unpacked(remembered, k)
@@ -42,9 +43,20 @@ class CachedRetriever:
         return hits
 
 
-def search_scope(log: ChunkLog, query: Query) -> Json:
-    """Return what, beside its text, decides what a query finds: who asks, and in which state the vector stores are."""
-    heads = [(store, log.head(store)) for store in query.vector_stores]
+async def with_heads(query: Query, log: ChunkLog) -> Query:
+    """Return the query with the heads of its vector stores, read now unless it has them."""
+    if all(store.id in query.heads for store in query.vector_stores):
+        return query
+    return replace(query, heads=await asyncio.to_thread(_heads, query, log))
+
+
+def _heads(query: Query, log: ChunkLog) -> dict[str, Cursor]:
+    return {store.id: log.head(store) for store in query.vector_stores}
+
+
+def search_scope(query: Query) -> Json:
+    """Return what, beside its text, decides what a query with heads finds: who asks, and the state of the vector stores."""
+    heads = [(store, query.heads[store.id]) for store in query.vector_stores]
     principals = query.access.principals
     return {
         "generations": [[store.id, store.embedding_model, head.chunk_id, head.deletion_id] for store, head in heads],

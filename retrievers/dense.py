@@ -27,6 +27,6 @@ class DenseRetriever:
     def _search(self, query: Query, k: int, vectors: Mapping[str, Vectors]) -> list[Hit]:
         hits: list[Hit] = []
         for store in query.vector_stores:
-            index = self._indexes.vectors(store)
+            index = self._indexes.vectors(store, head=query.heads.get(store.id))
             hits += index.search(vectors[store.embedding_model], k, allowed=self._selection.chunk_ids(store, query))
         return sorted(hits, key=lambda hit: -hit.score)[:k]

@@ -21,9 +21,8 @@ class LexicalRetriever:
         return await asyncio.to_thread(self._search, query, k)
 
     def _search(self, query: Query, k: int) -> list[Hit]:
-        hits = [
-            hit
-            for store in query.vector_stores
-            for hit in self._indexes.lexical(store).search(query.text, k, allowed=self._selection.chunk_ids(store, query))
-        ]
+        hits: list[Hit] = []
+        for store in query.vector_stores:
+            index = self._indexes.lexical(store, head=query.heads.get(store.id))
+            hits += index.search(query.text, k, allowed=self._selection.chunk_ids(store, query))
         return sorted(hits, key=lambda hit: -hit.score)[:k]

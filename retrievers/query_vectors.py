@@ -24,12 +24,12 @@ class CachedQueryVectors:
         self._embedders = embedders
         self._cache = cache
         self._key = key
-        self._coalescers: dict[str, Coalescer[Vectors]] = {}
+        # By the names of the models that are loaded.
+        self._models: dict[str, tuple[Embedder, Coalescer[Vectors]]] = {}
 
     async def vector(self, vector_store: VectorStore, text: str) -> Vectors:
         """Return the query's unit vector, one row without its axis, remembered or computed."""
-        # A model beside the configured one may have to be loaded first.
-        embedder = await asyncio.to_thread(self._embedders.of, vector_store)
+        embedder, coalescer = await self._model(vector_store)
         key = self._key("vector", model=embedder.model_id, query=text)
         remembered = await self._cache.get(key)
         if remembered is not None:
@@ -37,17 +37,19 @@ class CachedQueryVectors:
             if vector is not None:
                 return vector
             CACHE_LOOKUPS.labels("vector", "garbled").inc()
-        computed = await self._together(embedder).result(text)
+        computed = await coalescer.result(text)
         await self._cache.set(key, computed.astype("<f4").tobytes(), KEEP_S)
         return computed
 
-    def _together(self, embedder: Embedder) -> Coalescer[Vectors]:
-        """Return what embeds with that model the queries that come at the same time."""
-        if embedder.model_id not in self._coalescers:
-            self._coalescers[embedder.model_id] = Coalescer(
-                lambda texts: list(embedder.embed_queries(texts)), most=MAX_TOGETHER
-            )
-        return self._coalescers[embedder.model_id]
+    async def _model(self, vector_store: VectorStore) -> tuple[Embedder, Coalescer[Vectors]]:
+        """Return the model of the vector store, and what embeds with it the queries that come at the same time."""
+        name = vector_store.embedding_model
+        if name not in self._models:
+            # A model beside the configured one may have to be loaded first.
+            embedder = await asyncio.to_thread(self._embedders.of, vector_store)
+            together = Coalescer(lambda texts: list(embedder.embed_queries(texts)), most=MAX_TOGETHER)
+            self._models.setdefault(name, (embedder, together))
+        return self._models[name]
 
 
 def _unpacked(value: bytes, embedder: Embedder) -> Vectors | None:

@@ -35,6 +35,7 @@ _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
+from eval.postgresql import Cluster, programs, running_cluster
 from rag_server import factory
 from rag_server.api.app import create_app
 from rag_server.commands.indexing import ingest_files
@@ -45,7 +46,6 @@ from rag_server.engines.scripted import create_app as create_scripted_app
 from rag_server.jobs.batches.starting import running_batches
 from rag_server.protocols import Embedder
 from rag_server.services import Services
-from tests.postgresql import Cluster, programs, running_cluster
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,7 @@ from rag_server.config import Settings, load_settings
 from rag_server.engines.scripted import Script
 from rag_server.engines.scripted import create_app as create_scripted_app
 from rag_server.jobs.batches.starting import running_batches
-from rag_server.jobs.worker import index_one
+from rag_server.jobs.worker import index_uploads
 from rag_server.protocols import Embedder
 from rag_server.services import Services
 from tests.conftest import served
@@ -132,6 +132,6 @@ def live_server(data_dir: Path, embedder: Embedder, *, with_worker: bool = False
 
                 def index_waiting() -> None:
                     while (file := services.store.files.lease()) is not None:
-                        index_one(services.store, file, lambda _: embedder, ingest)
+                        index_uploads(services.store, file, lambda _: embedder, ingest)
 
                 yield Live(settings, services, client, engine, index_waiting, stack)

@@ -19,9 +19,38 @@ QUEUED = 3
 SENTENCES_PER_UPLOAD = 200
 SENTENCES_PER_SMALL_UPLOAD = 4
 POLL_S = 0.2
+# Between searches for what was just uploaded: often enough to see it soon, and rarely enough to leave it the processor.
+LOOK_S = 0.02
+QUERY_CHARACTERS = 100
 DRAIN_TIMEOUT_S = 900.0
 SEARCHES_PER_UPLOADS = 10
 BYTES_PER_MB = 1e6
+
+
+async def measure_awaited_uploads(client: httpx.AsyncClient, number: int) -> list[Figure]:
+    """Return how long it takes from sending a small file until a search finds it: the first one, and those after it."""
+    chooser = random.Random(14)
+    (await client.post("/v1/vector_stores", json={"name": "awaited"})).raise_for_status()
+    # The first starts the process that indexes.
+    seconds = [await _awaited(client, prose(chooser, SENTENCES_PER_SMALL_UPLOAD)) for _ in range(number + 1)]
+    return [
+        Figure("upload to found by a search, the first", seconds[0], "s"),
+        Figure("upload to found by a search, median", 1000 * statistics.median(seconds[1:]), "ms"),
+    ]
+
+
+async def _awaited(client: httpx.AsyncClient, text: str) -> float:
+    started = time.perf_counter()
+    await _upload(client, "awaited", text)
+    while True:
+        body = {"query": text[:QUERY_CHARACTERS]}
+        response = await client.post("/v1/vector_stores/awaited/search", json=body)
+        results = response.raise_for_status().json()["data"]
+        if any(text in part["text"] for result in results for part in result["content"]):
+            return time.perf_counter() - started
+        if time.perf_counter() - started > DRAIN_TIMEOUT_S:
+            raise RuntimeError("an upload is not found")
+        await asyncio.sleep(LOOK_S)
 
 
 async def measure_interference(client: httpx.AsyncClient, seconds: float) -> list[Figure]:

@@ -188,7 +188,7 @@ class Session:
         new = NewFile(source, operation.filename, len(content), id=upload.id, attributes=operation.attributes)
         self.store.files.enqueue(vector_store, new)
         while (file := self.store.files.lease()) is not None:
-            worker.index_one(self.store, file, self.embedder_of, self._indexing)
+            worker.index_uploads(self.store, file, self.embedder_of, self._indexing)
         for file in self._named(vector_store, operation.filename):
             if file.status != "completed":
                 raise RuntimeError(f"not indexed: {file.error}")

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import indexers.training.train as embedder
@@ -59,27 +60,17 @@ def make_data(folder: Path) -> None:
     _write(folder / "labels.jsonl", [_label(row, texts, chooser) for row in rows])
 
 
-def train_all(base: Path, folder: Path, *, steps: int) -> list[Trained]:
-    """Train the three models in the folder, with the data that is there."""
+def trainings(base: Path, folder: Path, *, steps: int) -> dict[str, Callable[[], Trained]]:
+    """Return what trains each of the models in the folder, with the data that is there, by its name."""
     common = ["--base", str(base), "--steps", str(steps), "--log-every", "1", "--rank", "4", "--learning-rate", "5e-4"]
-    return [
-        _trained("answerer", answerer.main, folder, [*common, "--rows", str(folder / "rows.jsonl"), "--accumulation", "2"]),
-        _trained(
-            "embedder",
-            embedder.main,
-            folder,
-            [*common, "--data", str(folder / "pairs.jsonl"), "--batch-size", "4", "--negatives", "2", "--max-tokens", "64"],
-        ),
-        *(
-            _trained(
-                f"ranker, {form} format",
-                ranker.main,
-                folder,
-                [*common, "--labels", str(folder / "labels.jsonl"), "--accumulation", "2", "--format", form],
-            )
-            for form in ("compact", "paper")
-        ),
-    ]
+    pairs = ["--data", str(folder / "pairs.jsonl"), "--batch-size", "4", "--negatives", "2", "--max-tokens", "64"]
+    labels = ["--labels", str(folder / "labels.jsonl"), "--accumulation", "2", "--format"]
+    runs: dict[str, tuple[Callable[[Sequence[str]], None], list[str]]] = {
+        "answerer": (answerer.main, ["--rows", str(folder / "rows.jsonl"), "--accumulation", "2"]),
+        "embedder": (embedder.main, pairs),
+        **{f"ranker, {form} format": (ranker.main, [*labels, form]) for form in ("compact", "paper")},
+    }
+    return {name: partial(_trained, name, main, folder, [*common, *own]) for name, (main, own) in runs.items()}
 
 
 def _trained(name: str, main: Callable[[Sequence[str]], None], folder: Path, arguments: Sequence[str]) -> Trained:
@@ -121,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.base is None:
         smollm2_weights.convert(base)
     make_data(given.out)
-    trained = train_all(base, given.out, steps=given.steps)
+    trained = [train() for train in trainings(base, given.out, steps=given.steps).values()]
     columns = ("model", "first loss", "last loss", "tokens/s", "seconds")
     rows = tuple((one.name, one.first_loss, one.last_loss, one.tokens_per_s, one.seconds) for one in trained)
     print(as_text(Table(f"{given.steps} steps each", columns, rows)))

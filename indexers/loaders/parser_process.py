@@ -6,6 +6,7 @@ A child is kept for the next file; one that met a limit or crashed is replaced.
 import importlib.util
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,7 +32,7 @@ class ParserError(DocumentError):
 
 
 class ParserPool:
-    """Reads files in child processes; for use by one thread, with whose end the children end. Closing it ends them too."""
+    """Reads files in child processes; for use by one thread at a time. The children end with it, and with this process."""
 
     def __init__(
         self, *, limits: Limits | None = None, files_per_child: int = FILES_PER_CHILD, dispatch: str = DISPATCH
@@ -47,6 +48,8 @@ class ParserPool:
         self._files_per_child = files_per_child
         self._dispatch = dispatch
         self._idle: list[ParserChild] = []
+        # A child ends with the thread that started it, and whoever asks for a file may be a thread for that file alone.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="parsers")
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +61,7 @@ class ParserPool:
         """End the children; one that is at work is ended by its caller."""
         while self._idle:
             self._idle.pop().end()
+        self._starter.shutdown()
 
     def parse(self, path: Path, on_read: Callable[[int], None]) -> Iterator[Document | DocumentError]:
         """Yield the documents of a file, and the error of each row that is none; as `dispatch.load` does.
@@ -85,7 +89,7 @@ class ParserPool:
             if child.is_alive():
                 return child
             child.end()
-        return ParserChild(self._limits, self._dispatch)
+        return self._starter.submit(ParserChild, self._limits, self._dispatch).result()
 
     def _replies(self, child: ParserChild, path: Path, on_read: Callable[[int], None]) -> Iterator[Document | DocumentError]:
         child.send(path)

@@ -8,16 +8,23 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.markup import escape
 
 from rag_server import __version__, factory
 from rag_server.config import Settings, setting_names
-from rag_server.errors import IndexInUseError, IndexUnavailableError, RagServerError
+from rag_server.engines.addresses import addresses_in, without_password
+from rag_server.errors import EngineUnavailableError, IndexInUseError, IndexUnavailableError, RagServerError
+from rag_server.services import read_address
 from rag_server.store.verification import verify
 from rag_server.types import Access
 
 MIN_FREE_GIB = 2
+METRICS_TIMEOUT_S = 2.0
+ENGINE_TIMEOUT_S = 5.0
+PROMPT_CACHE_METRIC = "rag_prompt_cache_tokens_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ async def run_doctor(settings: Settings, *, as_json: bool) -> bool:
         ("embedding model", _embedder),
         ("vector index", _vector_index),
         ("engine", _engine),
+        ("prompt cache", _prompt_cache),
         ("reranker", _reranker),
         ("cache", _cache),
     )
@@ -106,15 +114,56 @@ async def _vector_index(settings: Settings) -> str:
 
 async def _engine(settings: Settings) -> str:
     if settings.engine.base_url is not None:
-        engine = factory.build_engine(settings, None)
-        try:
-            names = [str(model.get("id")) for model in await engine.models()]
-        finally:
-            await engine.aclose()
-        return f"{settings.engine.base_url} serves {', '.join(names)}"
+        return await _engine_at(settings.engine.base_url, settings)
     child = factory.build_engine_child(settings)
     build = child.check_installed() if child is not None else ""
     return f"{build}, started by `rag-server serve` with {settings.engine.model or 'the packaged SmolLM2-135M-Instruct'}"
+
+
+async def _engine_at(base_url: str, settings: Settings) -> str:
+    engine = factory.build_engine(settings, None)
+    addresses = [without_password(address) for address in addresses_in(base_url)]
+    try:
+        faults = await engine.faults(ENGINE_TIMEOUT_S)
+        faulty = [f"{address}: {fault}" for address, fault in zip(addresses, faults, strict=True) if fault is not None]
+        if faulty:
+            raise EngineUnavailableError("; ".join(faulty))
+        names = [str(model.get("id")) for model in await engine.models()]
+    finally:
+        await engine.aclose()
+    return f"{', '.join(addresses)} {'serves' if len(addresses) == 1 else 'serve'} {', '.join(names)}"
+
+
+async def _prompt_cache(settings: Settings) -> str:
+    """Tell how many tokens of prompts the engine had in its cache, as it says itself and as the server here has counted."""
+    told = []
+    if settings.engine.base_url is not None:
+        metrics = factory.build_engine_metrics(settings, None)
+        try:
+            load = await metrics.read()
+        finally:
+            await metrics.aclose()
+        if load is not None and load.prefix_hit_rate is not None:
+            told.append(f"{load.prefix_hit_rate:.1%} of all prompt tokens of the engine")
+    rate = await _counted_hit_rate(settings)
+    if rate is not None:
+        told.append(f"{rate:.1%} of the prompt tokens of this data directory's server")
+    return f"already computed: {', '.join(told)}" if told else "nothing counted yet"
+
+
+async def _counted_hit_rate(settings: Settings) -> float | None:
+    """Return the hit rate in the metrics of the server that runs on this data directory, None where there is none."""
+    address = read_address(settings.data_dir)
+    if address is None:
+        return None
+    try:
+        async with httpx.AsyncClient(timeout=METRICS_TIMEOUT_S, trust_env=False) as client:
+            text = (await client.get(f"{address.url}/metrics")).raise_for_status().text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (httpx.HTTPError, ValueError):
+        return None
+    tokens = {sample.labels.get("outcome"): sample.value for sample in samples if sample.name == PROMPT_CACHE_METRIC}
+    return tokens.get("hit", 0.0) / sum(tokens.values()) if sum(tokens.values()) else None
 
 
 async def _reranker(settings: Settings) -> str:

@@ -40,11 +40,14 @@ def run_index(
     prune: bool,
     assume_yes: bool,
     as_json: bool,
+    ray: str | None = None,
 ) -> bool:
-    """Index and report; return whether every file was indexed.
+    """Index and report; return whether every file was indexed. With `ray`, the work is done on the cluster at that address.
 
     Raises:
         InvalidRequestError: There is no file to index.
+        ClusterUnavailableError: The cluster cannot be reached, or failed.
+        MissingExtraError: Ray is not installed.
     """
     from indexers.loaders.dispatch import find_files
 
@@ -57,7 +60,7 @@ def run_index(
         check_can_ask("Remove what is gone from the collection?", assume_yes=assume_yes)
     with IndexingBar() as bar:
         embedder = factory.load_embedder(settings)
-        report = ingest_files(settings, store, embedder, files, collection=collection, options=options, progress=bar)
+        report = ingest_files(settings, store, embedder, files, collection=collection, options=options, progress=bar, ray=ray)
     pruned = _prune(store, paths, collection=collection, assume_yes=assume_yes) if prune else []
     store.database.close()
     _print_report(report, pruned, collection=collection, as_json=as_json)
@@ -73,11 +76,18 @@ def ingest_files(
     collection: str,
     progress: Progress,
     options: FileOptions = FileOptions(),
+    ray: str | None = None,
 ) -> IngestReport:
     """Index the files into the collection of that name, made if need be, and bring its derived indexes up to date."""
     vector_store = store.vector_stores.get_or_create(collection, Access(), embedder)
-    with building_ingest(settings, store) as ingest:
-        report = ingest(embedder).run(vector_store, [_source(path, options) for path in files], progress)
+    sources = [_source(path, options) for path in files]
+    if ray is not None:
+        from rag_server.commands.indexing_ray import ingest_on_ray
+
+        report = ingest_on_ray(settings, store, vector_store, embedder, sources, progress, address=ray)
+    else:
+        with building_ingest(settings, store) as ingest:
+            report = ingest(embedder).run(vector_store, sources, progress)
     refresh_indexes(settings, store, vector_store)
     return report
 

@@ -106,9 +106,8 @@ async def temporary_server(settings: Settings, *, with_engine: bool) -> AsyncIte
 
 def _server(services: Services, *, with_engine: bool = True, background: Background | None = None) -> uvicorn.Server:
     app = create_app(services, with_engine=with_engine, background=background, asking=running_batches)
-    return DrainingServer(
-        uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, server_header=False), services
-    )
+    config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, server_header=False)
+    return DrainingServer(config, services, lambda: app.state.background_runs.num_running)
 
 
 def _beginning(indexing: Background | None) -> Background:

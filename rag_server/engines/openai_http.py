@@ -11,11 +11,12 @@ from rag_server.engines.answer_shapes import CHAT_ID, TEXT_ID, StreamShape, comp
 from rag_server.engines.engine_json import parsed
 from rag_server.engines.http_client import EngineHttpClient
 from rag_server.engines.refusals import refusal
+from rag_server.engines.replicas import Replicas
 from rag_server.errors import EngineProtocolError, EngineRequestError, EngineUnavailableError
 from rag_server.event_lines import event_data
 from rag_server.protocols import Json
 from rag_server.spans import Span
-from rag_server.usage import current_record, tokens_of, traced
+from rag_server.usage import current_record, note_prompt_cache, tokens_of, traced
 
 log = structlog.get_logger()
 
@@ -31,7 +32,10 @@ _OPERATIONS = {"/chat/completions": "chat", "/completions": "text_completion", "
 
 
 class OpenAIHttpEngine:
-    """An engine at a base URL ending in /v1; the URL is asked for at each request, since a restarted child has a new one."""
+    """An engine at a base URL ending in /v1, or at several with commas between them, which share its requests.
+
+    The URL is asked for at each request, since a restarted child has a new one.
+    """
 
     def __init__(
         self,
@@ -45,8 +49,7 @@ class OpenAIHttpEngine:
         takes_priority: bool = False,
     ) -> None:
         """Connect to nothing yet; only an engine with `takes_priority` is told which requests may wait: others refuse it."""
-        self._http = EngineHttpClient(api_key=api_key, timeout_s=timeout_s)
-        self._base_url = base_url
+        self._http = EngineHttpClient(Replicas(base_url), api_key=api_key, timeout_s=timeout_s)
         self._configured_context_length = context_length
         self._configured_model = model
         self._request_defaults = request_defaults or {}
@@ -62,12 +65,20 @@ class OpenAIHttpEngine:
 
     async def models(self) -> list[Json]:
         """Return the engine's own model objects."""
-        answer = await self._http.request("GET", self._v1("/models"))
+        answer = await self._http.request("GET", "/models")
         models = answer.get("data")
         if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
             raise EngineProtocolError("the engine's list of models has no data")
         self._known_models = (time.monotonic(), models)
         return models
+
+    async def faults(self, timeout_s: float) -> list[str | None]:
+        """Return, of each replica in the order of its addresses, why it does not list its models in that time, None if it does.
+
+        Raises:
+            EngineUnavailableError: The engine is a child of this server and has no address now.
+        """
+        return await self._http.faults("/models", timeout_s)
 
     async def default_model(self) -> str:
         """Return the id of the configured model, or of the engine's first one."""
@@ -155,21 +166,26 @@ class OpenAIHttpEngine:
     async def _post(self, path: str, body: Json) -> Json:
         with traced(_OPERATIONS[path], model=str(body.get("model"))) as span:
             with self._asking():
-                answer = await self._http.request("POST", self._v1(path), body)
+                answer = await self._http.request("POST", path, body)
             _say_usage(span, answer)
+            note_prompt_cache(answer.get("usage"))
             return answer
 
     async def _stream(self, path: str, body: Json) -> AsyncGenerator[Json, None]:
         with traced(_OPERATIONS[path], model=str(body.get("model"))) as span:
+            usage: object = None
             async with aclosing(self._chunks(path, body)) as chunks:
                 async for chunk in chunks:
                     _say_usage(span, chunk)
+                    usage = chunk.get("usage") or usage
                     yield chunk
+            # Some engines tell it with every chunk.
+            note_prompt_cache(usage)
 
     async def _chunks(self, path: str, body: Json) -> AsyncGenerator[Json, None]:
         with self._asking():
             async with (
-                aclosing(self._http.stream("POST", self._v1(path), body)) as parts,
+                aclosing(self._http.stream("POST", path, body)) as parts,
                 aclosing(_events(parts)) as events,
             ):
                 async for event in events:
@@ -184,11 +200,7 @@ class OpenAIHttpEngine:
             self.num_asked -= 1
 
     async def _tokenize(self, body: Json) -> Json:
-        # vLLM serves /tokenize beside /v1, not under it.
-        return await self._http.request("POST", f"{self._v1('').removesuffix('/v1')}/tokenize", body)
-
-    def _v1(self, path: str) -> str:
-        return self._base_url().rstrip("/") + path
+        return await self._http.request("POST", "/tokenize", body)
 
     async def _recent_models(self) -> list[Json]:
         read_at, models = self._known_models

@@ -2,36 +2,44 @@
 
 import asyncio
 import time
-
-from rag_server.errors import RagServerError
-from rag_server.protocols import Engine
+from collections.abc import Sequence
+from typing import Protocol
 
 TIMEOUT_S = 2.0
 KEPT_S = 1.0
 
 
-class EngineProbe:
-    """Asks the engine for its models."""
+class Replicated(Protocol):
+    """An engine of one or several replicas."""
 
-    def __init__(self, engine: Engine) -> None:
+    async def faults(self, timeout_s: float) -> list[str | None]:
+        """Return, of each replica, why it does not answer in that time, None if it does."""
+
+
+class EngineProbe:
+    """Asks the replicas of the engine."""
+
+    def __init__(self, engine: Replicated) -> None:
         self._engine = engine
-        self._asked: asyncio.Task[str | None] | None = None
+        self._asked: asyncio.Task[list[str | None]] | None = None
         self._asked_at = 0.0
 
-    async def fault(self) -> str | None:
-        """Return why the engine is not ready, None if it is; all who ask at the same time get the same answer."""
+    async def faults(self) -> list[str | None]:
+        """Return, of each replica, why it is not ready, None if it is; all who ask at the same time get the same answer."""
         now = time.monotonic()
         if self._asked is None or (self._asked.done() and now - self._asked_at > KEPT_S):
-            self._asked, self._asked_at = asyncio.create_task(self._ask()), now
+            self._asked, self._asked_at = asyncio.create_task(self._engine.faults(TIMEOUT_S)), now
         # Who goes away does not take the answer from the others.
         return await asyncio.shield(self._asked)
 
-    async def _ask(self) -> str | None:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._engine.models()
-        except TimeoutError:
-            return f"the engine did not answer within {TIMEOUT_S:g} seconds"
-        except RagServerError as error:
-            return str(error)
-        return None
+
+def engine_names(faults: Sequence[str | None]) -> list[str]:
+    """Return what each replica is called where everyone may read it; the addresses are known to those who set them."""
+    return [f"engine {number}" for number in range(1, len(faults) + 1)]
+
+
+def all_faults(faults: Sequence[str | None]) -> str:
+    """Return the faults of all replicas in one sentence, of a single one as it is."""
+    if len(faults) == 1:
+        return str(faults[0])
+    return "; ".join(f"{name}: {fault}" for name, fault in zip(engine_names(faults), faults, strict=True))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from rag_server.engines.http_client import EngineHttpClient
+from rag_server.engines.replicas import Replicas
 from rag_server.errors import EngineProtocolError
 from rag_server.protocols import Json
 
@@ -18,13 +19,12 @@ class ScoringHttpEngine:
         """Connect to nothing yet.
 
         Args:
-            base_url: Returns the address that `/rerank` is added to.
+            base_url: Returns the address that `/rerank` is added to, or several with commas between them.
             model: The model's name at the endpoint.
             api_key: Sent as a bearer token.
             timeout_s: Longest wait for an answer, in seconds.
         """
-        self._http = EngineHttpClient(api_key=api_key, timeout_s=timeout_s)
-        self._base_url = base_url
+        self._http = EngineHttpClient(Replicas(base_url, name="scorer"), api_key=api_key, timeout_s=timeout_s)
         self._model = model
 
     async def aclose(self) -> None:
@@ -40,7 +40,7 @@ class ScoringHttpEngine:
             EngineProtocolError: Its answer is not one finite score for each text.
         """
         body = {"model": self._model, "query": query, "documents": list(texts)}
-        answer = _parse(await self._http.request("POST", f"{self._base_url().rstrip('/')}/rerank", body))
+        answer = _parse(await self._http.request("POST", "/rerank", body))
         scores = {result.index: result.relevance_score for result in answer.results}
         if len(answer.results) != len(texts) or set(scores) != set(range(len(texts))):
             raise EngineProtocolError(

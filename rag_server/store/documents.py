@@ -1,21 +1,20 @@
 """Documents with their chunks and vectors: every change is one durable transaction, every removal a log row."""
 
 import time
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, insert, literal, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, literal, select, update
 
 from rag_server.errors import CancelledByUserError, EmbeddingMismatchError, NotFoundError
 from rag_server.store import schema
 from rag_server.store.attributes import insert_attributes
 from rag_server.store.database import Database
+from rag_server.store.document_rows import insert_documents
 from rag_server.store.log import unpack_vector
-from rag_server.store.seals import seal_of
 from rag_server.store.section_schema import document_sections
-from rag_server.store.sections import insert_sections
-from rag_server.types import Chunk, EmbeddedDocument, StoredChunk, StoredFile, VectorStore
+from rag_server.types import EmbeddedDocument, StoredChunk, StoredFile, VectorStore
 
 # A process that has not been heard of for so long is taken for dead, and another one goes on with its file.
 LEASE_S = 120.0
@@ -25,12 +24,37 @@ MAX_PARAMETERS = 10_000
 TEXTS_AT_ONCE = 16
 
 
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """A file is read to its end. `keep` are the ids of all its documents, `error` is what was wrong with some of its rows."""
+
+    fingerprint: str | None
+    keep: Collection[str]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Documents of one file that are stored together, and its end, if they are the last."""
+
+    file: StoredFile
+    documents: Sequence[EmbeddedDocument]
+    bytes_read: int
+    end: FileEnd | None = None
+
+
 class Documents:
     """The documents of files. `owner` is this process in the files' leases; without the lease nothing is changed."""
 
     def __init__(self, database: Database, owner: str) -> None:
         self._database = database
         self._owner = owner
+
+    def has_any(self, file: StoredFile) -> bool:
+        """Return whether anything is stored of the file."""
+        query = select(schema.documents.c.id).where(schema.documents.c.file_key == file.key).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def unchanged(self, file: StoredFile, content_hashes: dict[str, str]) -> set[str]:
         """Return those document ids whose stored content has the given hash."""
@@ -88,55 +112,70 @@ class Documents:
             CancelledByUserError: The file was cancelled, deleted or taken over.
             EmbeddingMismatchError: The vector store has changed to another embedding model meanwhile.
         """
-        table = schema.documents.c
-        with self._database.write() as connection:
-            _check_embedding(connection, vector_store)
-            check_leased(connection, file, self._owner)
-            for ids in _portions([embedded.document.document_id for embedded in documents]):
-                replaced = select(table.id).where(table.file_key == file.key, table.document_id.in_(ids))
-                delete_documents(connection, vector_store.id, replaced)
-            # Those of `file` are as old as the lease, which a change of attributes does not end.
-            common = _attributes_of(connection, file.key)
-            for embedded in documents:
-                _insert_document(connection, vector_store, file, common, embedded)
-            progress = {"bytes_read": bytes_read, "lease_until": time.time() + LEASE_S}
-            connection.execute(update(schema.files).where(schema.files.c.key == file.key).values(progress))
+        for error in self.store(vector_store, [FilePart(file, documents, bytes_read)]).values():
+            raise error
 
     def finish(
         self, vector_store: VectorStore, file: StoredFile, *, fingerprint: str | None, keep: Collection[str], error: str | None
     ) -> None:
-        """Mark the file as complete, with what was wrong with some of its rows, and remove documents that are not in `keep`."""
-        table = schema.documents.c
+        """Mark the file as complete, with what was wrong with some of its rows, and remove documents that are not in `keep`.
+
+        Raises:
+            CancelledByUserError: The file was cancelled, deleted or taken over.
+        """
+        end = FileEnd(fingerprint, keep, error)
+        for refused in self.store(vector_store, [FilePart(file, (), file.bytes, end)]).values():
+            raise refused
+
+    def store(self, vector_store: VectorStore, parts: Sequence[FilePart]) -> dict[int, CancelledByUserError]:
+        """Do what `put` and `finish` do for several files, each once among `parts`, in one transaction.
+
+        Return, by the key of the file, why a part was left out: its file was cancelled, deleted or taken over.
+
+        Raises:
+            EmbeddingMismatchError: The vector store has changed to another embedding model meanwhile; nothing was stored.
+        """
         with self._database.write() as connection:
-            check_leased(connection, file, self._owner)
-            stored = connection.execute(select(table.id, table.document_id).where(table.file_key == file.key))
-            for keys in _portions([row.id for row in stored if row.document_id not in keep]):
-                delete_documents(connection, vector_store.id, keys)
-            changes = {"status": "completed", "fingerprint": fingerprint, "bytes_read": file.bytes}
-            connection.execute(
-                update(schema.files)
-                .where(schema.files.c.key == file.key)
-                .values(
-                    **changes,
-                    error=error,
-                    error_code=None if error is None else "invalid_file",
-                    lease_owner=None,
-                    lease_until=None,
-                )
-            )
+            if any(part.documents for part in parts):
+                _check_embedding(connection, vector_store)
+            files = _rows_of(connection, [part.file.key for part in parts])
+            refused = {
+                part.file.key: error
+                for part in parts
+                if (error := _refusal(files.get(part.file.key), part.file, self._owner)) is not None
+            }
+            stored = [part for part in parts if part.file.key not in refused]
+            _delete_replaced(connection, vector_store, stored)
+            new = [(part.file.key, embedded) for part in stored for embedded in part.documents]
+            insert_documents(connection, vector_store, new, {key: row.attributes for key, row in files.items()})
+            for part in stored:
+                _note_progress(connection, vector_store, part)
+        return refused
 
 
 def check_leased(connection: Connection, file: StoredFile, owner: str) -> None:
     """Raise CancelledByUserError unless the file is still this process's to work on."""
-    row = connection.execute(
-        select(schema.files.c.status, schema.files.c.lease_owner).where(schema.files.c.key == file.key)
-    ).one_or_none()
+    error = _refusal(_rows_of(connection, [file.key]).get(file.key), file, owner)
+    if error is not None:
+        raise error
+
+
+def _rows_of(connection: Connection, keys: Sequence[int]) -> dict[int, Row[Any, Any, Any, Any]]:
+    """Return what may have changed of the files since they were leased; a change of attributes does not end a lease."""
+    table = schema.files.c
+    query = select(table.key, table.status, table.lease_owner, table.attributes)
+    return {row.key: row for some in _portions(keys) for row in connection.execute(query.where(table.key.in_(some)))}
+
+
+def _refusal(row: Row[Any, Any, Any, Any] | None, file: StoredFile, owner: str) -> CancelledByUserError | None:
+    """Return why the file is not the owner's to work on any more."""
     if row is None:
-        raise CancelledByUserError(f"{file.filename} was deleted while it was indexed")
+        return CancelledByUserError(f"{file.filename} was deleted while it was indexed")
     if row.status == "cancelled":
-        raise CancelledByUserError(f"{file.filename} was cancelled")
+        return CancelledByUserError(f"{file.filename} was cancelled")
     if row.lease_owner != owner:
-        raise CancelledByUserError(f"{file.filename} is being indexed by another process now; nothing is lost")
+        return CancelledByUserError(f"{file.filename} is being indexed by another process now; nothing is lost")
+    return None
 
 
 def delete_documents(connection: Connection, vector_store_id: str, keys: "Select[tuple[int]] | Sequence[int]") -> None:
@@ -158,18 +197,9 @@ def refresh_attributes(connection: Connection, vector_store_id: str, file_key: i
     of_file = select(documents.id).where(documents.file_key == file_key)
     whole = attributes.c.document_key.in_(of_file) & attributes.c.chunk_id.is_(None)
     connection.execute(delete(attributes).where(whole))
-    common = _attributes_of(connection, file_key)
+    common = _rows_of(connection, [file_key])[file_key].attributes
     rows = connection.execute(select(documents.id, documents.attributes).where(documents.file_key == file_key)).all()
     insert_attributes(connection, vector_store_id, ((row.id, None, {**common, **row.attributes}) for row in rows))
-
-
-def pack_vectors(embedding_id: int, chunk_ids: Iterable[int], vectors: Any) -> list[dict[str, Any]]:
-    """Return the rows of `vectors` for these chunks."""
-    packed = (vector.astype("<f4").tobytes() for vector in vectors)
-    return [
-        {"embedding_id": embedding_id, "chunk_id": chunk_id, "vector": vector, "checksum": zlib.crc32(vector)}
-        for chunk_id, vector in zip(chunk_ids, packed, strict=True)
-    ]
 
 
 def _portions(items: Sequence[Any]) -> list[Sequence[Any]]:
@@ -187,55 +217,35 @@ def _check_embedding(connection: Connection, vector_store: VectorStore) -> None:
         )
 
 
-def _attributes_of(connection: Connection, file_key: int) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = connection.execute(
-        select(schema.files.c.attributes).where(schema.files.c.key == file_key)
-    ).scalar_one()
-    return found
+def _delete_replaced(connection: Connection, vector_store: VectorStore, parts: Sequence[FilePart]) -> None:
+    table = schema.documents.c
+    wanted = [(part.file.key, embedded.document.document_id) for part in parts for embedded in part.documents]
+    found: list[int] = []
+    for some in _portions(wanted):
+        query = select(table.id, table.file_key, table.document_id).where(
+            table.file_key.in_({key for key, _ in some}), table.document_id.in_({document_id for _, document_id in some})
+        )
+        pairs = set(some)
+        found += [row.id for row in connection.execute(query) if (row.file_key, row.document_id) in pairs]
+    for keys in _portions(found):
+        delete_documents(connection, vector_store.id, keys)
 
 
-def _insert_document(
-    connection: Connection,
-    vector_store: VectorStore,
-    file: StoredFile,
-    common: Mapping[str, Any],
-    embedded: EmbeddedDocument,
-) -> None:
-    document = embedded.document
-    attributes = dict(document.attributes)
-    values = {
-        "vector_store_id": vector_store.id,
-        "file_key": file.key,
-        "document_id": document.document_id,
-        "title": document.title,
-        "text": document.text,
-        "attributes": attributes,
-    }
-    sealed = {**values, "content_hash": embedded.content_hash, "checksum": seal_of(schema.documents, values)}
-    key = connection.execute(insert(schema.documents).values(sealed).returning(schema.documents.c.id)).scalar_one()
-    insert_sections(connection, key, document.sections)
-    chunk_ids = _insert_chunks(connection, vector_store, key, document.text, embedded.chunks)
-    if chunk_ids:
-        connection.execute(insert(schema.vectors), pack_vectors(vector_store.embedding_id, chunk_ids, embedded.vectors))
-    places = ((key, chunk_id, chunk.place) for chunk_id, chunk in zip(chunk_ids, embedded.chunks, strict=True))
-    insert_attributes(connection, vector_store.id, [(key, None, {**common, **attributes}), *places])
-
-
-def _insert_chunks(
-    connection: Connection, vector_store: VectorStore, document_key: int, text: str, chunks: Sequence[Chunk]
-) -> Sequence[int]:
-    if not chunks:
-        return []
-    values = [
-        {
-            "vector_store_id": vector_store.id,
-            "document_key": document_key,
-            "start": chunk.start,
-            "end": chunk.end,
-            "text": text[chunk.start : chunk.end],
-            "place": dict(chunk.place),
+def _note_progress(connection: Connection, vector_store: VectorStore, part: FilePart) -> None:
+    """Write how far the file is; of one that ends here, remove the documents that it no longer holds."""
+    table, end = schema.documents.c, part.end
+    changes: dict[str, Any] = {"bytes_read": part.bytes_read, "lease_until": time.time() + LEASE_S}
+    if end is not None:
+        stored = connection.execute(select(table.id, table.document_id).where(table.file_key == part.file.key))
+        for keys in _portions([row.id for row in stored if row.document_id not in end.keep]):
+            delete_documents(connection, vector_store.id, keys)
+        changes = {
+            "status": "completed",
+            "fingerprint": end.fingerprint,
+            "bytes_read": part.file.bytes,
+            "error": end.error,
+            "error_code": None if end.error is None else "invalid_file",
+            "lease_owner": None,
+            "lease_until": None,
         }
-        for chunk in chunks
-    ]
-    statement = insert(schema.chunks).returning(schema.chunks.c.id, sort_by_parameter_order=True)
-    return connection.execute(statement, values).scalars().all()
+    connection.execute(update(schema.files).where(schema.files.c.key == part.file.key).values(changes))

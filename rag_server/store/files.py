@@ -1,12 +1,11 @@
 """The files of vector stores: found, listed, changed, and worked on by one process at a time."""
 
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, update
 
 from rag_server.errors import NotFoundError
 from rag_server.store import schema
@@ -26,6 +25,7 @@ from rag_server.store.file_rows import (
     stored_file,
     table,
 )
+from rag_server.store.lease_owner import has_ended, new_owner
 from rag_server.store.paging import page_of
 from rag_server.store.seals import seal
 from rag_server.store.selection import readable_files
@@ -43,7 +43,7 @@ class Files:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.owner = secrets.token_hex(8)
+        self.owner = new_owner()
 
     def find(self, vector_store: VectorStore, source: str) -> StoredFile | None:
         """Return the file that was indexed from `source` (an absolute path or upload:ID), if there is one."""
@@ -127,14 +127,19 @@ class Files:
             check_there(connection, vector_store)
             return put_file(connection, vector_store, new, status="completed", bytes_read=new.bytes)
 
-    def lease(self) -> StoredFile | None:
-        """Take the next queued upload, or one whose process has died, for this process."""
+    def lease(self, *, beside: StoredFile | None = None) -> StoredFile | None:
+        """Take the next queued upload, or one whose process has died, for this process.
+
+        With `beside`, which this process has, take it only if they may be indexed together: both of the same vector store,
+        and over none of them has a process died yet.
+        """
         now = time.time()
-        query = select(table.c.key).where(_is_waiting(now)).order_by(table.c.key).limit(1)
         with self._database.write() as connection:
-            key = connection.execute(query).scalar_one_or_none()
-            if key is None:
+            query = select(table.c.key, table.c.vector_store_id, table.c.attempts).where(_is_waiting(connection, now))
+            row = connection.execute(query.order_by(table.c.key).limit(1)).one_or_none()
+            if row is None or (beside is not None and not _may_go_beside(connection, beside, row)):
                 return None
+            key = row.key
             leased = {"status": "in_progress", "lease_owner": self.owner, "lease_until": now + LEASE_S, "fingerprint": None}
             begun = {**leased, "bytes_read": 0, "attempts": table.c.attempts + 1}
             attempts = update(table).where(table.c.key == key).values(begun).returning(table.c.attempts)
@@ -148,9 +153,16 @@ class Files:
 
     def num_waiting(self) -> int:
         """Return how many uploads wait to be indexed, those of a process that died included."""
-        query = select(func.count()).where(_is_waiting(time.time()))
         with self._database.read() as connection:
+            query = select(func.count()).where(_is_waiting(connection, time.time()))
             return int(connection.execute(query).scalar_one())
+
+    def release(self) -> None:
+        """Put the uploads that this process indexes back into the queue, for another one; that is no failed attempt."""
+        mine = (table.c.status == "in_progress") & (table.c.lease_owner == self.owner) & table.c.source.startswith(UPLOAD)
+        queued = {"status": "queued", "lease_owner": None, "lease_until": None, "attempts": table.c.attempts - 1}
+        with self._database.write() as connection:
+            connection.execute(update(table).where(mine).values(queued))
 
     def renew(self, file: StoredFile, bytes_read: int) -> None:
         """Keep the lease and tell how far the file is read.
@@ -163,12 +175,12 @@ class Files:
             changes = {"lease_until": time.time() + LEASE_S, "bytes_read": bytes_read}
             connection.execute(update(table).where(table.c.key == file.key).values(changes))
 
-    def fail(self, file: StoredFile, reason: str, code: FileErrorCode = "invalid_file") -> None:
-        """Mark the file as failed; what was stored of it stays searchable."""
+    def fail(self, file: StoredFile, reason: str, code: FileErrorCode = "invalid_file") -> bool:
+        """Mark the file as failed, if this process still has it; what was stored of it stays searchable."""
         failed = {"status": "failed", "error": reason, "error_code": code, "lease_owner": None, "lease_until": None}
         with self._database.write() as connection:
             statement = update(table).where(table.c.key == file.key, table.c.lease_owner == self.owner)
-            connection.execute(statement.values(failed))
+            return connection.execute(statement.values(failed)).rowcount > 0
 
     def cancel(self, file: StoredFile) -> None:
         """Stop the indexing of a file that is queued or in progress; what was stored of it stays until it is deleted."""
@@ -210,7 +222,15 @@ class Files:
             return [stored_file(row) for row in connection.execute(query)]
 
 
-def _is_waiting(now: float) -> ColumnElement[bool]:
-    """Return the condition that holds for uploads that are queued, or whose process has died."""
-    waiting = or_(table.c.status == "queued", (table.c.status == "in_progress") & (table.c.lease_until < now))
-    return waiting & table.c.source.startswith(UPLOAD)
+def _may_go_beside(connection: Connection, file: StoredFile, row: Row[int, str, int]) -> bool:
+    attempts = connection.execute(select(table.c.attempts).where(table.c.key == file.key)).scalar_one_or_none()
+    return row.vector_store_id == file.vector_store_id and row.attempts == 0 and attempts == 1
+
+
+def _is_waiting(connection: Connection, now: float) -> ColumnElement[bool]:
+    """Return the condition that holds for uploads that are queued, or whose process has died, as far as can be told."""
+    in_progress = table.c.status == "in_progress"
+    owners = connection.execute(select(table.c.lease_owner).where(in_progress, table.c.lease_until >= now).distinct()).scalars()
+    ended = [owner for owner in owners if owner is not None and has_ended(owner)]
+    given_up = in_progress & or_(table.c.lease_until < now, table.c.lease_owner.in_(ended))
+    return or_(table.c.status == "queued", given_up) & table.c.source.startswith(UPLOAD)

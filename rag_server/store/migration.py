@@ -9,7 +9,7 @@ from rag_server.errors import StoreDamagedError
 from rag_server.store import schema
 from rag_server.store.seals import seal, seal_of
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # What the checksums of version 2 cover where it is not the same today.
 SEALED_BEFORE: Mapping[Table, tuple[str, ...]] = {
     schema.vector_stores: ("id", "tenant", "name", "created_at", "embedding_id"),
@@ -19,12 +19,12 @@ SEALED_BEFORE: Mapping[Table, tuple[str, ...]] = {
 
 
 def migrate(connection: Connection, version: int | None) -> bool:
-    """Return whether the database was of version 2, 3 or 4 and is of this one now.
+    """Return whether the database was of version 2, 3, 4 or 5 and is of this one now.
 
     Raises:
         StoreDamagedError: A row is not what was stored; its checksum is not written anew over it.
     """
-    if version not in (2, 3, 4):
+    if version not in (2, 3, 4, 5):
         return False
     _add_what_is_missing(connection, schema.metadata)
     if version == 2:

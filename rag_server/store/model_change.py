@@ -8,7 +8,7 @@ from rag_server.errors import NotFoundError
 from rag_server.protocols import Embedder
 from rag_server.store import schema
 from rag_server.store.database import Database
-from rag_server.store.documents import pack_vectors
+from rag_server.store.document_rows import pack_vectors
 from rag_server.store.seals import seal
 from rag_server.store.vector_stores import embedding_of
 from rag_server.types import UnembeddedChunk, Vectors, VectorStore

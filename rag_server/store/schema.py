@@ -177,6 +177,7 @@ files = Table(
     UniqueConstraint("vector_store_id", "source"),
     UniqueConstraint("vector_store_id", "id"),
     Index("files_by_status", "status"),
+    Index("files_by_fingerprint", "vector_store_id", "fingerprint"),
     sqlite_autoincrement=True,
 )
 
@@ -249,7 +250,6 @@ vectors = Table(
     # float32, little-endian.
     Column("vector", LargeBinary, nullable=False),
     Column("checksum", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 # What filters search: the attributes of documents (with their file's), and the places of chunks.

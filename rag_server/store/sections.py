@@ -14,12 +14,18 @@ from rag_server.types import Place, Section, SectionKind
 PATH = " > "
 
 
-def insert_sections(connection: Connection, document_key: int, sections: Sequence[Section]) -> None:
-    """Store the sections of a new document."""
-    if sections:
-        listed = [[section.start, section.kind, section.label, section.level] for section in sections]
-        values = {"document_key": document_key, "sections": listed}
-        connection.execute(insert(table).values(**values, checksum=seal_of(table, values)))
+def insert_sections(connection: Connection, documents: Iterable[tuple[int, Sequence[Section]]]) -> None:
+    """Store the sections of new documents, given by their keys."""
+    rows = [
+        {
+            "document_key": document_key,
+            "sections": [[section.start, section.kind, section.label, section.level] for section in sections],
+        }
+        for document_key, sections in documents
+        if sections
+    ]
+    if rows:
+        connection.execute(insert(table), [{**row, "checksum": seal_of(table, row)} for row in rows])
 
 
 def read_sections(connection: Connection, document_key: int) -> list[Section]:

@@ -11,9 +11,10 @@ from rag_server.store import schema
 from rag_server.store.attributes import BUILT_IN, condition, keys_of
 from rag_server.store.database import Database
 from rag_server.store.log import head
-from rag_server.types import Access, ChunkIds, Filter, Query, VectorStore
+from rag_server.types import Access, ChunkIds, Cursor, Filter, Query, VectorStore
 
 MAX_REMEMBERED_CHUNKS = 4_000_000
+NUM_TURNS = 64
 
 
 class Selection:
@@ -23,6 +24,8 @@ class Selection:
         self._database = database
         self._lock = threading.Lock()
         self._remembered: OrderedDict[object, ChunkIds] = OrderedDict()
+        # Whoever asks for what is being selected waits for it; few others share the turn.
+        self._turns = [threading.Lock() for _ in range(NUM_TURNS)]
 
     def chunk_ids(self, vector_store: VectorStore, query: Query) -> ChunkIds | None:
         """Return the chunks that the query's access and filter admit, ascending; None means all of them.
@@ -32,18 +35,32 @@ class Selection:
         """
         if query.access.principals is None and query.filter is None:
             return None
+        # As text: 1 and True are equal, and are not the same filter.
+        asked = (vector_store.id, query.access, repr(query.filter))
+        # The dense and the lexical search of a query ask at the same time.
+        with self._turns[hash(asked) % len(self._turns)]:
+            known = self._recall(asked, query.heads.get(vector_store.id))
+            return self._selected(vector_store, query, asked) if known is None else known
+
+    def _selected(self, vector_store: VectorStore, query: Query, asked: object) -> ChunkIds:
         with self._database.read() as connection:
-            # As text: 1 and True are equal, and are not the same filter.
-            key = (vector_store.id, head(connection, vector_store), query.access, repr(query.filter))
-            with self._lock:
-                if key in self._remembered:
-                    self._remembered.move_to_end(key)
-                    return self._remembered[key]
+            now = head(connection, vector_store)
+            known = self._recall(asked, now)
+            if known is not None:
+                return known
             if query.filter is not None:
                 _check_keys(connection, query, query.filter)
             found = _select(connection, vector_store, query)
-        self._remember(key, found)
+        self._remember((asked, now), found)
         return found
+
+    def _recall(self, asked: object, head: Cursor | None) -> ChunkIds | None:
+        """Return what was selected when the log had that head."""
+        with self._lock:
+            found = self._remembered.get((asked, head))
+            if found is not None:
+                self._remembered.move_to_end((asked, head))
+            return found
 
     def _remember(self, key: object, found: ChunkIds) -> None:
         with self._lock:

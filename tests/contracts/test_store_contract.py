@@ -23,7 +23,7 @@ from rag_server.errors import (
 from rag_server.factory import Store
 from rag_server.filters import parse_filter
 from rag_server.store import schema, vector_stores
-from rag_server.store.documents import LEASE_S
+from rag_server.store.documents import LEASE_S, FileEnd, FilePart
 from rag_server.store.expiry import remove_expired
 from rag_server.store.files import MAX_ATTEMPTS
 from rag_server.store.uploads import PART_BYTES
@@ -83,6 +83,11 @@ def embedded(document_id: str, *sentences: str, dimension: int = DIMENSION) -> E
 def count(store: Store, table: object) -> int:
     with store.database.read() as connection:
         return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def commits(store: Store) -> int:
+    with store.database.read() as connection:
+        return connection.execute(select(schema.facts.c.value).where(schema.facts.c.name == "commits")).scalar_one()
 
 
 def upload(store: Store, content: bytes = b"text", *, access: Access = ME) -> str:
@@ -190,6 +195,77 @@ def test_an_upload_is_leased_once_and_again_when_its_worker_died(
     assert "died 3 times" in str(given_up.error)
     assert store.files.num_waiting() == 0
     other.database.close()
+
+
+def test_uploads_are_indexed_together_only_with_their_like(
+    database_url: str, store: Store, docs: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same vector store, in their order; one over which a process has died goes alone."""
+    other_docs = store.vector_stores.create("other", ME, EMBEDDER)
+    queued = [enqueue(store, vector_store, upload(store)) for vector_store in (docs, docs, other_docs, docs)]
+    first = store.files.lease()
+    assert first is not None
+    beside = store.files.lease(beside=first)
+    of_other = store.files.lease(beside=first)
+    third = store.files.lease()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + LEASE_S + 1)
+    again = store.files.lease()
+    assert again is not None
+    after_death = store.files.lease(beside=again)
+
+    assert [found.key if found else None for found in (first, beside, of_other, third)] == [
+        queued[0].key,
+        queued[1].key,
+        None,
+        queued[2].key,
+    ]
+    assert (again.key, after_death) == (queued[0].key, None)
+
+
+def test_files_are_stored_together_but_for_those_that_were_lost(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """One transaction stores several files and ends those that end; one that was cancelled is left out, and named."""
+    others = [store.files.begin(docs, NewFile(f"/{name}.md", f"{name}.md", 3)) for name in "bc"]
+    store.documents.put(docs, file, [embedded("a", "Old."), embedded("gone", "Gone.")], bytes_read=1)
+    store.files.cancel(others[0])
+    before = commits(store)
+
+    refused = store.documents.store(
+        docs,
+        [
+            FilePart(file, [embedded("a", "New. ", "Two."), embedded("b", "Three.")], 2, FileEnd("f", {"a", "b"}, "a row")),
+            FilePart(others[0], [embedded("b", "Lost.")], 2, FileEnd("g", {"b"}, None)),
+            FilePart(others[1], [embedded("a", "Four.")], 2),
+        ],
+    )
+
+    assert {key: str(error) for key, error in refused.items()} == {others[0].key: "b.md was cancelled"}
+    assert commits(store) == before + 1
+    page = store.log.read(docs, Cursor(), 9)
+    assert [(chunk.text, chunk.vector.tolist()) for chunk in page.added] == [
+        ("New. ", [1.0, 0.0, 0.0, 0.0]),
+        ("Two.", [0.0, 1.0, 0.0, 0.0]),
+        ("Three.", [1.0, 0.0, 0.0, 0.0]),
+        ("Four.", [1.0, 0.0, 0.0, 0.0]),
+    ]
+    assert page.deleted_chunk_ids == (1, 2)
+    found = [store.files.get(docs, one.id, ME) for one in (file, *others)]
+    assert [(one.status, one.fingerprint, one.error, one.bytes_read) for one in found] == [
+        ("completed", "f", "a row", 3),
+        ("cancelled", None, None, 0),
+        ("in_progress", None, None, 2),
+    ]
+
+
+def test_a_document_without_a_vector_for_each_chunk_is_not_stored(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """Though the document after it has one too many: no chunk gets another one's vector."""
+    short, long = embedded("a", "One. ", "Two."), embedded("b", "Three.")
+    with pytest.raises(ValueError, match="zip"):
+        store.documents.put(
+            docs, file, [replace(short, vectors=short.vectors[:1]), replace(long, vectors=short.vectors)], bytes_read=1
+        )
+
+    assert count(store, schema.chunks) == 0
 
 
 def test_a_cancelled_file_is_not_stored_any_further_and_can_be_tried_again(store: Store, docs: VectorStore) -> None:

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 from sqlalchemy import text
 
+from eval.postgresql import GUARDED, Cluster
 from rag_server import factory
 from rag_server.config import load_settings
 from rag_server.errors import ConfigError, StoreError
@@ -20,7 +21,6 @@ from rag_server.factory import Store
 from rag_server.store import database as database_module
 from rag_server.store.database import Database
 from rag_server.types import Access, Cursor, NewFile
-from tests.postgresql import GUARDED, Cluster
 from tests.stores import MODEL, embedded
 
 NOBODY = 65534

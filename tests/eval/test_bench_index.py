@@ -6,7 +6,16 @@ from eval.bench.tools import print_figures
 from eval.bench_index import Size, run_bench
 from rag_server.protocols import Embedder
 
-SMALL = Size(num_chunks=300, num_queries=5, num_portions=1, documents_per_portion=2, stream_s=0.5, num_uploads=5)
+SMALL = Size(
+    num_chunks=300,
+    num_queries=5,
+    num_portions=1,
+    documents_per_portion=2,
+    rows_per_portion=5,
+    stream_s=0.5,
+    num_uploads=5,
+    num_awaited_uploads=1,
+)
 
 
 def test_small_bench_measures_every_figure(embedder: Embedder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,7 +24,8 @@ def test_small_bench_measures_every_figure(embedder: Embedder, capsys: pytest.Ca
     print_figures(figures)
 
     assert [figure.name for figure in figures if figure.target is not None] == [
-        "indexing relative to the embedding model alone",
+        "indexing files of several chunks, relative to bare",
+        "indexing rows of one short chunk, relative to bare",
         "vector index, resident, relative to raw vectors",
         "vector index, peak while saved, relative to raw vectors",
         "dense recall@10 (flat)",
@@ -28,4 +38,5 @@ def test_small_bench_measures_every_figure(embedder: Embedder, capsys: pytest.Ca
     by_name = {figure.name: figure.value for figure in figures}
     assert by_name["dense recall@10 (flat)"] == 1.0
     assert by_name["worker's resident memory after 5 uploads"] > 0
-    assert ">= 90 %" in capsys.readouterr().out
+    assert by_name["upload to found by a search, median"] > 0
+    assert ">= 0.9 x" in capsys.readouterr().out

@@ -144,7 +144,8 @@ async def test_embedding_reranker_orders_by_cosine(dataset: RerankingDataset, em
     assert [passage.rank for passage in ranking.passages] == [1, 2, 3]
     assert ranking.passages[0].document_id == "d1"
     for passage in ranking.passages:
-        assert passage.score == pytest.approx(cosines[passage.document_id], abs=1e-5)
+        # To within the rounding of a processor that computes in bfloat16: above, each passage was embedded alone.
+        assert passage.score == pytest.approx(cosines[passage.document_id], abs=3e-3)
 
 
 def test_variants_lay_their_options_over_the_settings() -> None:

@@ -33,6 +33,8 @@ def test_file_gives_way_to_environment_and_arguments(tmp_path: Path) -> None:
     [
         ({"RAG_PROT": "1"}, "RAG_PROT: there is no such setting; known are RAG_DATA_DIR"),
         ({"RAG_ENGINE__MODLE": "x"}, "RAG_ENGINE__MODLE: there is no such setting"),
+        ({"RAG_ENGINE__BASE_URL": "gpu-box:8000"}, "RAG_ENGINE__BASE_URL must be an address such as"),
+        ({"RAG_ENGINE__BASE_URL": "http://a/v1,,http://b/v1"}, "several with commas between them"),
         ({"RAG_PORT": "70000"}, "RAG_PORT: Input should be less than or equal to 65535"),
         ({"RAG_RETRIEVE__KIND": "magic"}, "RAG_RETRIEVE__KIND: Input should be 'dense', 'lexical' or 'hybrid'"),
         ({"RAG_CHUNKING__OVERLAP_TOKENS": "150"}, "overlap_tokens must be at most half of max_tokens"),

@@ -103,7 +103,7 @@ async def test_dense_merges_vector_stores_by_score() -> None:
             return list(self.hits[:k])
 
     class Indexes:
-        def vectors(self, store: VectorStore) -> Index:
+        def vectors(self, store: VectorStore, *, head: Cursor | None) -> Index:
             return {"vs_1": Index(Hit(1, 0.9), Hit(2, 0.1)), "vs_2": Index(Hit(3, 0.5))}[store.id]
 
     found = await DenseRetriever(QueryVectors(), Indexes(), Everything()).retrieve(Query("q", (STORE, OTHER)), 2)
@@ -156,7 +156,7 @@ async def test_what_is_remembered_says_where_it_was_found() -> None:
 
     assert first == again
     assert again[0].found == (FoundAt("dense", 2, 1.0), FoundAt("lexical", 2, 1.0))
-    parts = {"query": "q", "k": 3, **search_scope(Log(), Query("q", (STORE,)))}
+    parts = {"query": "q", "k": 3, **search_scope(Query("q", (STORE,), heads={"vs_1": Cursor(1, 0)}))}
     assert cache_key("hits", retriever="hybrid", **parts) not in memory.values
 
 

@@ -181,10 +181,11 @@ class ServerObject(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether questions are answered, and what is missing."""
+    """Whether questions are answered, and what is missing; of several engines, which are ready."""
 
     status: Literal["ready", "starting", "shutting_down"]
     missing: dict[str, str]
+    engines: dict[str, str] | None = None
 
 
 class ListOf(BaseModel, Generic[Item]):

@@ -130,6 +130,11 @@ class BackgroundRuns:
         self._places = asyncio.Semaphore(MAX_RUNNING)
 
     @property
+    def num_running(self) -> int:
+        """How many responses wait or are worked on."""
+        return len(self._runs)
+
+    @property
     def _responses(self) -> Responses:
         return self._services.store.responses
 

@@ -227,6 +227,21 @@ def test_files_are_read_by_one_child_until_it_is_replaced(tmp_path: Path) -> Non
     assert _children() == []
 
 
+def test_a_child_reads_on_for_another_thread(tmp_path: Path) -> None:
+    """Whoever asks may be a thread for one file alone; the child is kept for the next one."""
+    path = tmp_path / "a.txt"
+    path.write_text("hello")
+    pids = []
+    with ParserPool() as pool:
+        for _ in range(2):
+            thread = threading.Thread(target=_parse, args=(pool, path))
+            thread.start()
+            thread.join()
+            pids += [child.pid for child in _children()]
+    assert pids[0] == pids[1]
+    assert len(pids) == 2
+
+
 def test_the_system_is_asked_to_keep_the_limits(pool: ParserPool, tmp_path: Path) -> None:
     """Should the owner, who looks at the clock, be stopped; no dump of a crash and no file is left."""
     names = ["CORE", "FSIZE", "AS", "CPU"]

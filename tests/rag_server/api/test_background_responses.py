@@ -406,12 +406,14 @@ def test_response_that_another_process_cancelled_is_given_up(waiting: Waiting, o
     assert waiting.get(made["id"])["status"] == "cancelled"
 
 
-def test_server_that_is_stopped_fails_what_it_works_on(tmp_path: Path, embedder: Embedder) -> None:
+def test_server_that_is_stopped_fails_what_it_works_on(
+    tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next server on the same data says so, and frees nothing late."""
     endless = SaidEngine(lambda _: [*list(chunks_of({"content": "One"}))[:1], *[0.1] * 600])
     with served(endless.app) as url:
+        monkeypatch.setattr("rag_server.engines.replicas.addresses_in", lambda _: [f"{url}/v1"])
         with live_server(tmp_path, embedder) as first:
-            first.services.engine._base_url = lambda: f"{url}/v1"
             made = respond(first.client, model="said", background=True)
             assert wait_for(lambda: endless.running == 1)
         assert wait_for(lambda: endless.running == 0)

@@ -55,6 +55,26 @@ def test_answer_carries_passages_and_checked_citations(server: httpx.Client, ind
     assert answer["model"] == "rag/docs"
 
 
+def test_citations_name_their_passages_between_separators(
+    server: httpx.Client, settings: Settings, scripted_engine: StartEngine, index: Index
+) -> None:
+    """With separators around the passages the prompt is longer, and the answer and what it cites are the same."""
+    index("docs", DOCS)
+    plain = server.post("/v1/chat/completions", json=body()).json()
+    prompt = settings.prompt.model_copy(update={"passage_separator": " # #"})
+    with (
+        scripted_engine() as engine,
+        running_server(settings.model_copy(update={"prompt": prompt}), engine=engine) as client,
+    ):
+        separated = client.post("/v1/chat/completions", json=body()).json()
+
+    # The engine's tokens are words: four for each passage.
+    assert separated["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"] + 2 * 4
+    assert separated["choices"][0]["message"]["content"] == plain["choices"][0]["message"]["content"]
+    assert separated["rag"]["citations"] == plain["rag"]["citations"]
+    assert separated["rag"]["citations"][0]["verified"]
+
+
 def test_annotations_are_openai_citations(server: httpx.Client, index: Index) -> None:
     """Each citation is one url_citation whose address answers, and one file_citation."""
     index("docs", DOCS)

@@ -17,6 +17,8 @@ from tests.live import Live, live_server
 
 TEXTS = ["Cats sleep for sixteen hours a day.", "A ketch has two masts.", "zwölf Boxkämpfer 🥊", " leading space"]
 MODEL = "all-MiniLM-L6-v2"
+# Where the processor computes in bfloat16, a vector is rounded otherwise in other company.
+ROUNDING = 3e-3
 
 
 class Prompted:
@@ -76,12 +78,12 @@ def vectors(response: httpx.Response) -> np.ndarray:
 @pytest.mark.parametrize("encoding", [None, "float", "base64"])
 @pytest.mark.parametrize("name", [MODEL, "default"])
 def test_vectors_are_those_of_the_model(live: Live, embedder: Embedder, encoding: str | None, name: str) -> None:
-    """Either encoding gives, to the last bit but for padding, what the model computes directly."""
+    """Either encoding gives, to within rounding, what the model computes directly."""
     response = embed(live, TEXTS, model=name, encoding_format=encoding, user="u")
 
     answer = response.json()
     num_tokens = sum(len(embedder.token_spans(text)) for text in TEXTS)
-    np.testing.assert_allclose(vectors(response), embedder.embed_passages(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(vectors(response), embedder.embed_passages(TEXTS), atol=ROUNDING)
     assert isinstance(answer["data"][0]["embedding"], str) == (encoding == "base64")
     assert (answer["object"], answer["model"]) == ("list", MODEL)
     assert answer["usage"] == {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
@@ -101,7 +103,7 @@ def test_many_texts_keep_their_order(live: Live, embedder: Embedder) -> None:
 
     found = vectors(embed(live, texts))
 
-    np.testing.assert_allclose(found, embedder.embed_passages(texts), atol=1e-5)
+    np.testing.assert_allclose(found, embedder.embed_passages(texts), atol=ROUNDING)
 
 
 def test_token_ids_are_the_models_own(live: Live, embedder: Embedder) -> None:
@@ -115,7 +117,7 @@ def test_token_ids_are_the_models_own(live: Live, embedder: Embedder) -> None:
     assert len(special) == len(plain) + 2
     for given in (plain, [plain], [special, plain]):
         for row in vectors(embed(live, given)):
-            np.testing.assert_allclose(row, expected, atol=1e-6)
+            np.testing.assert_allclose(row, expected, atol=ROUNDING)
 
 
 def test_queries_are_embedded_as_queries(live: Live, embedder: Embedder) -> None:
@@ -123,8 +125,8 @@ def test_queries_are_embedded_as_queries(live: Live, embedder: Embedder) -> None
     query = vectors(embed(live, TEXTS[0], rag={"input_type": "query"}))[0]
     passage = vectors(embed(live, TEXTS[0], rag={"input_type": "passage"}))[0]
 
-    np.testing.assert_allclose(query, embedder.embed_passages([f"query: {TEXTS[0]}"])[0], atol=1e-6)
-    np.testing.assert_allclose(passage, embedder.embed_passages([TEXTS[0]])[0], atol=1e-6)
+    np.testing.assert_allclose(query, embedder.embed_passages([f"query: {TEXTS[0]}"])[0], atol=ROUNDING)
+    np.testing.assert_allclose(passage, embedder.embed_passages([TEXTS[0]])[0], atol=ROUNDING)
 
 
 def test_dimensions_are_cut_where_the_model_allows_it(live: Live, embedder: Embedder) -> None:
@@ -135,8 +137,8 @@ def test_dimensions_are_cut_where_the_model_allows_it(live: Live, embedder: Embe
     equal = vectors(embed(live, TEXTS, dimensions=384))
     refused = embed(live, TEXTS, dimensions=65)
 
-    np.testing.assert_allclose(cut, whole[:, :64] / np.linalg.norm(whole[:, :64], axis=1, keepdims=True), atol=1e-6)
-    np.testing.assert_allclose(equal, whole, atol=1e-6)
+    np.testing.assert_allclose(cut, whole[:, :64] / np.linalg.norm(whole[:, :64], axis=1, keepdims=True), atol=ROUNDING)
+    np.testing.assert_allclose(equal, whole, atol=ROUNDING)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "dimensions")
 
 
@@ -220,7 +222,7 @@ async def test_official_clients_get_the_vectors(live: Live, embedder: Embedder) 
         floats = await client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float")
 
     for answer in (whole, floats):
-        np.testing.assert_allclose([found.embedding for found in answer.data], expected, atol=1e-6)
+        np.testing.assert_allclose([found.embedding for found in answer.data], expected, atol=ROUNDING)
 
 
 def test_client_that_goes_away_ends_the_work(live: Live, model: Prompted) -> None:

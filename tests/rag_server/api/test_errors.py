@@ -68,6 +68,7 @@ def test_every_named_error_of_a_request_is_in_the_table() -> None:
         errors.DocumentError,
         errors.UnsupportedFormatError,
         errors.CancelledByUserError,
+        errors.ClusterUnavailableError,
         errors.DimensionMismatchError,
         errors.TrainingDataError,
         errors.TrainingDivergedError,

@@ -338,11 +338,7 @@ def test_openai_client_knows_the_errors(client: openai.OpenAI) -> None:
 
 def test_engine_that_is_down_is_told_by_its_status(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before an answer begins, a stream has the status of its error too; nothing is kept."""
-
-    def down() -> str:
-        return "http://127.0.0.1:9/v1"
-
-    monkeypatch.setattr(live.services.engine, "_base_url", down)
+    monkeypatch.setattr("rag_server.engines.replicas.addresses_in", lambda _: ["http://127.0.0.1:9/v1"])
     with live.services.store.database.read() as connection:
         before = connection.exec_driver_sql("SELECT count(*) FROM responses").scalar_one()
     answers: list[httpx.Response] = [

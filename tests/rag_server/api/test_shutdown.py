@@ -56,15 +56,17 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(settings: Settings, engine: str, *, grace_s: float) -> Iterator[Running]:
+def serving(settings: Settings, engine: str, *, grace_s: float, notice_s: float = 0.0) -> Iterator[Running]:
     events: list[str] = []
     update = {
         "engine": settings.engine.model_copy(update={"base_url": engine}),
-        "limits": LimitsSettings(shutdown_grace_s=grace_s),
+        "limits": LimitsSettings(shutdown_grace_s=grace_s, shutdown_notice_s=notice_s),
     }
     services = Services(settings.model_copy(update=update))
     services.engine_child = EngineChild(events)
-    server = DrainingServer(uvicorn.Config(create_app(services), log_level="warning"), services)
+    app = create_app(services)
+    config = uvicorn.Config(app, log_level="warning")
+    server = DrainingServer(config, services, lambda: app.state.background_runs.num_running)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
@@ -108,6 +110,49 @@ def test_streams_finish_while_nothing_new_is_begun(settings: Settings, scripted_
     assert int(refused.headers["retry-after"]) >= 1
     assert last == "data: [DONE]"
     assert running.events == ["engine started", "refused", "stream ended", "engine stopped"]
+
+
+def test_requests_are_served_while_the_notice_lasts(settings: Settings, scripted_engine: StartEngine) -> None:
+    """/ready says at once that the server ends, and whoever has not looked yet is answered; then new ones are refused."""
+    with (
+        scripted_engine(answer="word " * 60, tokens_per_s=40) as engine,
+        serving(settings, engine, grace_s=60, notice_s=3600) as running,
+    ):
+        running.ask_to_end()
+        ready = running.client.get("/ready")
+        with httpx.Client(base_url=running.client.base_url, timeout=60.0, trust_env=False) as newcomer:
+            served = newcomer.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1})
+            with newcomer.stream("POST", "/v1/chat/completions", json=STREAMED) as response:
+                lines = response.iter_lines()
+                next(lines)
+                # As if the notice were over.
+                running.server.refuses_from = 0.0
+                while (refused := running.client.post("/v1/chat/completions", json=CHAT)).status_code == 200:
+                    continue
+                last = [line for line in lines if line][-1]
+        while "engine stopped" not in running.events:
+            time.sleep(0.01)
+
+    assert (ready.status_code, ready.json()["status"]) == (503, "shutting_down")
+    assert served.status_code == 200
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+    assert last == "data: [DONE]"
+
+
+def test_answers_in_the_background_are_finished_too(settings: Settings, scripted_engine: StartEngine) -> None:
+    """A response that was queued before is completed, though no connection waits for it, and the next server has it."""
+    body = {"model": "scripted", "input": "one two three", "background": True}
+    with scripted_engine(answer="word " * 60, tokens_per_s=40) as engine:
+        with serving(settings, engine, grace_s=60) as running:
+            queued = running.client.post("/v1/responses", json=body).json()
+            running.ask_to_end()
+            while "engine stopped" not in running.events:
+                time.sleep(0.01)
+        with serving(settings, engine, grace_s=0) as running:
+            told = running.client.get(f"/v1/responses/{queued['id']}").json()
+
+    assert queued["status"] in ("queued", "in_progress")
+    assert told["status"] == "completed"
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 
 from rag_server import factory
 from rag_server.commands.indexing import building_ingest
-from rag_server.jobs.worker import index_one
+from rag_server.jobs.worker import index_uploads
 from rag_server.protocols import Embedder
 from rag_server.store import schema
 from rag_server.store.files import MAX_ATTEMPTS
@@ -176,7 +176,7 @@ def test_file_that_is_cancelled_or_deleted_while_indexed_is_left_alone(
 
     live.client.request(method, f"/v1/vector_stores/{vector_store}/files/{file_id}{path}")
     with building_ingest(live.settings, live.services.store) as ingest:
-        index_one(live.services.store, leased, lambda _: embedder, ingest)
+        index_uploads(live.services.store, leased, lambda _: embedder, ingest)
 
     listed = live.client.get(f"/v1/vector_stores/{vector_store}/files").json()["data"]
     assert [file["status"] for file in listed] == (["cancelled"] if path else [])
@@ -257,7 +257,7 @@ def test_taken_over_file_is_not_written_by_its_former_worker(live: Live, vector_
     live.index_waiting()
 
     with building_ingest(live.settings, sleeper) as ingest:
-        index_one(sleeper, leased, lambda _: embedder, ingest)
+        index_uploads(sleeper, leased, lambda _: embedder, ingest)
     sleeper.database.close()
 
     assert live.file(vector_store, file_id)["status"] == "completed"

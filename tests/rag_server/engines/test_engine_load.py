@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import aiohttp
+import pytest
 
 from rag_server.engines.engine_load import EngineLoad, EngineMetrics, load_of
 
@@ -33,6 +34,26 @@ def test_what_tells_nothing_is_no_load() -> None:
     texts += ["vllm:num_requests_running 1e400\nvllm:num_requests_waiting 0.0\n"]
 
     assert [load_of(text) for text in texts] == [None] * len(texts)
+
+
+def test_hit_rate_is_of_all_engines_and_tokens() -> None:
+    """Of 400 tokens asked for in two prefix caches, 100 were there; what lies outside of the engine does not count."""
+    busy = "vllm:num_requests_running 0.0\nvllm:num_requests_waiting 0.0\n"
+    text = (
+        'vllm:prefix_cache_queries_total{engine="0"} 300.0\nvllm:prefix_cache_queries_total{engine="1"} 1e2\n'
+        'vllm:prefix_cache_hits_total{engine="0"} 75.0\nvllm:prefix_cache_hits_total{engine="1"} 25.0\n'
+        'vllm:prefix_cache_hits_created{engine="0"} 1.7e9\nvllm:external_prefix_cache_hits_total{engine="0"} 9.0\n'
+    )
+
+    assert load_of(busy + text) == EngineLoad(0, 0, prefix_hit_rate=0.25)
+
+
+@pytest.mark.parametrize(("queries", "hits"), [("0.0", "0.0"), ("1.0", "2.0"), ("1e400", "1.0"), ("1.e.2", "1.0")])
+def test_numbers_that_are_no_share_are_no_hit_rate(queries: str, hits: str) -> None:
+    """The load is told all the same."""
+    text = f"vllm:num_requests_running 1.0\nvllm:num_requests_waiting 0.0\nvllm:prefix_cache_queries_total {queries}\n"
+
+    assert load_of(f"{text}vllm:prefix_cache_hits_total {hits}\n") == EngineLoad(1, 0)
 
 
 async def test_a_full_engine_tells_who_runs_and_who_waits(scripted_engine: Callable[..., AbstractContextManager[str]]) -> None:

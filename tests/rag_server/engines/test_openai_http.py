@@ -14,6 +14,7 @@ from starlette.routing import Route
 from rag_server.api.errors import error_headers
 from rag_server.engines.openai_http import OpenAIHttpEngine
 from rag_server.errors import ConfigError, EngineProtocolError, EngineRequestError, EngineUnavailableError
+from rag_server.usage import PROMPT_CACHE_TOKENS
 from tests.conftest import served
 
 StartEngine = Callable[..., AbstractContextManager[str]]
@@ -231,7 +232,7 @@ async def test_unreachable_engine_is_unavailable() -> None:
                 await engine.models()
 
     assert "127.0.0.1" not in str(caught.value)
-    assert logged[0]["url"] == "http://127.0.0.1:9/v1/models"
+    assert logged[0]["url"] == "http://127.0.0.1:9/v1"
 
 
 async def test_request_defaults_give_way_to_the_request() -> None:
@@ -242,3 +243,46 @@ async def test_request_defaults_give_way_to_the_request() -> None:
         await engine.chat({"frequency_penalty": 0})
 
     assert [body["frequency_penalty"] for body in bodies] == [0.3, 0]
+
+
+def prompt_cache() -> tuple[float, float]:
+    """Return how many tokens of prompts were found in the engine's cache so far, and how many not."""
+    found = {outcome: PROMPT_CACHE_TOKENS.labels(outcome)._value.get() for outcome in ("hit", "miss")}
+    return found["hit"], found["miss"]
+
+
+async def test_tokens_in_the_engines_cache_are_counted_once() -> None:
+    """Of a whole answer, and of a stream, though its every chunk tells the usage so far."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 8}}
+    chunk = json.dumps({"choices": [], "usage": usage})
+    before = prompt_cache()
+    async with answering(lambda _: JSONResponse({"choices": [], "usage": usage})) as (engine, _):
+        await engine.chat({"model": "m"})
+    async with answering(lambda _: PlainTextResponse(f"data: {chunk}\n\n" * 3 + "data: [DONE]\n\n")) as (engine, _):
+        assert [part["usage"] async for part in engine.stream_chat({"model": "m"})] == [usage] * 3
+
+    assert [now - then for now, then in zip(prompt_cache(), before, strict=True)] == [16, 4]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        [],
+        {"prompt_tokens": 5},
+        {"prompt_tokens": 5, "prompt_tokens_details": None},
+        {"prompt_tokens": 5, "prompt_tokens_details": [1]},
+        {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": None}},
+        {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}},
+        {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": -1}},
+        {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": "2"}},
+    ],
+)
+async def test_an_engine_that_does_not_tell_is_not_counted(usage: object) -> None:
+    """Neither as found nor as missed, and its answer comes through."""
+    before = prompt_cache()
+    async with answering(lambda _: JSONResponse({"choices": [], "usage": usage})) as (engine, _):
+        answer = await engine.chat({"model": "m"})
+
+    assert answer["usage"] == usage
+    assert prompt_cache() == before

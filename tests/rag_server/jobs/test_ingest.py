@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
@@ -15,9 +18,13 @@ from rag_server import factory
 from rag_server.commands.indexing import ingest_files
 from rag_server.commands.progress import IndexingBar
 from rag_server.config import Settings
+from rag_server.jobs import leases
 from rag_server.jobs.ingest import IngestReport
 from rag_server.protocols import Embedder
+from rag_server.store.documents import Documents
 from rag_server.types import Access
+
+WAIT_S = 30.0
 
 
 class CountingEmbedder:
@@ -33,6 +40,20 @@ class CountingEmbedder:
     def embed_passages(self, texts: list[str]) -> object:
         self.num_passages += len(texts)
         return self._embedder.embed_passages(texts)
+
+
+class WatchedEmbedder(CountingEmbedder):
+    """Gives every passage the same vector; notes what it is given together, and calls `before` with the number of the call."""
+
+    def __init__(self, embedder: Embedder, before: Callable[[int], object]) -> None:
+        super().__init__(embedder)
+        self._before = before
+        self.calls: list[list[str]] = []
+
+    def embed_passages(self, texts: list[str]) -> object:
+        self.calls.append(list(texts))
+        self._before(len(self.calls))
+        return np.full((len(texts), self._embedder.dimension), self._embedder.dimension**-0.5, dtype=np.float32)
 
 
 @pytest.fixture
@@ -166,6 +187,166 @@ def test_chunking_settings_are_part_of_what_is_unchanged(settings: Settings, emb
     # Sixty sentences of six tokens, eight of them in fifty tokens.
     assert report.num_chunks == 8
     stored(shorter)
+
+
+def num_commits(settings: Settings) -> int:
+    store = factory.open_store(settings)
+    try:
+        with store.database.read() as connection:
+            return connection.execute(text("SELECT value FROM facts WHERE name = 'commits'")).scalar_one()
+    finally:
+        store.database.close()
+
+
+def write_files(folder: Path, number: int) -> list[Path]:
+    paths = [folder / f"{index:02}.txt" for index in range(number)]
+    for index, path in enumerate(paths):
+        path.write_text(f"Animal number {index} " + "sleeps " * (index % 5))
+    return paths
+
+
+def test_small_files_are_embedded_and_stored_together(
+    settings: Settings, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read while the model is busy makes its next batch, in order of length, and one transaction."""
+    paths = write_files(tmp_path, 20)
+    all_read, ends = threading.Event(), []
+    parts_stored: list[int] = []
+    store_parts, has_any = Documents.store, Documents.has_any
+
+    def noting_begin(documents: Documents, file: object) -> bool:
+        ends.append(file)
+        if len(ends) == len(paths):
+            all_read.set()
+        return has_any(documents, file)
+
+    def noting_store(documents: Documents, vector_store: object, parts: list[object]) -> object:
+        parts_stored.append(len(parts))
+        return store_parts(documents, vector_store, parts)
+
+    monkeypatch.setattr(Documents, "has_any", noting_begin)
+    monkeypatch.setattr(Documents, "store", noting_store)
+    watched = WatchedEmbedder(embedder, lambda number: number > 1 or all_read.wait(WAIT_S))
+
+    report = ingest(settings, watched, *paths)
+
+    assert report.indexed == [str(path) for path in paths]
+    assert sum(map(len, watched.calls)) == 20
+    # The last file may still be on its way when the second batch begins.
+    assert len(watched.calls) <= 3
+    assert all(call == sorted(call, key=len) for call in watched.calls)
+    assert len(parts_stored) <= 4
+    assert len(stored(settings)) == 20
+
+
+def test_the_model_does_not_wait_for_the_store(
+    settings: Settings, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one portion is being stored, the next one is embedded."""
+    rows = {f"d{number}": f"Animal number {number}." for number in range(600)}
+    second_call, was_embedded = threading.Event(), []
+    store_parts = Documents.store
+
+    def slow_store(documents: Documents, *arguments: object) -> object:
+        was_embedded.append(second_call.wait(WAIT_S))
+        return store_parts(documents, *arguments)
+
+    monkeypatch.setattr(Documents, "store", slow_store)
+    watched = WatchedEmbedder(embedder, lambda number: second_call.set() if number == 2 else None)
+
+    ingest(settings, watched, write_rows(tmp_path / "rows.jsonl", rows))
+
+    assert was_embedded[0]
+    assert stored(settings) == rows
+
+
+def test_a_file_that_is_cancelled_is_left_out_and_the_others_are_stored(
+    settings: Settings, embedder: Embedder, tmp_path: Path
+) -> None:
+    """Also when it would have been stored in one transaction with them."""
+    paths = write_files(tmp_path, 6)
+    store = factory.open_store(settings)
+
+    def cancel(number: int) -> None:
+        if number == 1:
+            docs = store.vector_stores.get("docs", Access())
+            store.files.cancel(store.files.find(docs, str(paths[0])))
+
+    report = ingest(settings, WatchedEmbedder(embedder, cancel), *paths)
+    docs = store.vector_stores.get("docs", Access())
+    statuses = {file.filename: file.status for file in store.files.readable(docs, Access())}
+    store.database.close()
+
+    assert report.indexed == [str(path) for path in paths[1:]]
+    assert report.failed == {str(paths[0]): ["00.txt was cancelled"]}
+    assert statuses == {"00.txt": "cancelled", **{path.name: "completed" for path in paths[1:]}}
+    assert set(stored(settings)) == {path.name for path in paths[1:]}
+
+
+def test_leases_are_kept_while_the_model_works(
+    settings: Settings, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the model takes, no other process takes the file for given up."""
+    monkeypatch.setattr(leases, "RENEW_LEASE_S", 0.01)
+    path = write_rows(tmp_path / "rows.jsonl", {"a": "Cats sleep."})
+    store = factory.open_store(settings)
+
+    def lease_until() -> float:
+        with store.database.read() as connection:
+            return connection.execute(text("SELECT lease_until FROM files")).scalar_one()
+
+    def wait_for_renewal(_: int) -> None:
+        before, deadline = lease_until(), time.monotonic() + WAIT_S
+        while lease_until() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    report = ingest(settings, WatchedEmbedder(embedder, wait_for_renewal), path)
+    store.database.close()
+
+    assert report.indexed == [str(path)]
+
+
+def test_a_file_that_is_lost_is_read_no_further(
+    settings: Settings, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancelled file of many rows does not keep the process busy until its end."""
+    monkeypatch.setattr(leases, "RENEW_LEASE_S", 0.01)
+    rows = {f"d{number}": f"Animal number {number}." for number in range(5000)}
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    store, renew, is_lost = factory.open_store(settings), leases.Leases._renew, threading.Event()
+
+    def noting_renew(self: leases.Leases, file: object) -> None:
+        renew(self, file)
+        if file.is_lost:
+            is_lost.set()
+
+    def cancel(number: int) -> None:
+        if number == 1:
+            docs = store.vector_stores.get("docs", Access())
+            store.files.cancel(store.files.find(docs, str(path)))
+            assert is_lost.wait(WAIT_S)
+
+    monkeypatch.setattr(leases.Leases, "_renew", noting_renew)
+    report = ingest(settings, WatchedEmbedder(embedder, cancel), path)
+    store.database.close()
+
+    assert report.failed == {str(path): ["rows.jsonl was cancelled"]}
+    assert report.num_documents < 2000
+    assert stored(settings) == {}
+
+
+def test_an_unchanged_collection_is_not_written_to(settings: Settings, embedder: Embedder, tmp_path: Path) -> None:
+    """Indexing again what has not changed is one transaction, however many files there are: the collection's own."""
+    paths = write_files(tmp_path, 5)
+    cheap = WatchedEmbedder(embedder, lambda _: None)
+    ingest(settings, cheap, *paths)
+    before = num_commits(settings)
+
+    report = ingest(settings, cheap, *paths)
+
+    assert report.unchanged == [str(path) for path in paths]
+    assert num_commits(settings) == before + 1
 
 
 @pytest.mark.parametrize("seconds_after_first_commit", [0.0, 0.3])

@@ -165,12 +165,33 @@ def test_store_of_version_4_gets_what_it_lacks(database_url: str, open_store: Op
     store = open_store()
 
     verify(store.database)
-    assert rows(store, "SELECT value FROM facts WHERE name = 'schema'") == [(5,)]
+    assert rows(store, "SELECT value FROM facts WHERE name = 'schema'") == [(SCHEMA_VERSION,)]
     with store.database.read() as connection:
         assert shape(connection) == fresh
     assert store.vector_stores.get("docs", Access()).id == docs.id
     batch = store.batches.create(NewBatch("/v1/embeddings"), Caller())
     assert store.batches.add_rows(batch, [BatchRow(0, "one", "{}", "k")]) == 1
+
+
+def test_store_of_version_5_gets_what_it_lacks(database_url: str, open_store: Open) -> None:
+    """It only does not find files by their content as fast; what it holds is still there."""
+    before = open_store()
+    docs = before.vector_stores.create("docs", Access(), MODEL)
+    file = before.files.begin(docs, NewFile("/papers/a.md", "a.md", 1))
+    before.documents.put(docs, file, [embedded("a.md", "Old.")], bytes_read=1)
+    before.documents.finish(docs, file, fingerprint="f", keep={"a.md"}, error=None)
+    with before.database.write() as connection:
+        fresh = shape(connection)
+        connection.exec_driver_sql("DROP INDEX files_by_fingerprint")
+        connection.exec_driver_sql("UPDATE facts SET value = 5 WHERE name = 'schema'")
+
+    store = open_store()
+
+    verify(store.database)
+    assert rows(store, "SELECT value FROM facts WHERE name = 'schema'") == [(SCHEMA_VERSION,)]
+    with store.database.read() as connection:
+        assert shape(connection) == fresh
+    assert [found.filename for found in store.files.find_content(docs, "f")] == ["a.md"]
 
 
 def test_migration_happens_once(database_url: str, open_store: Open) -> None:

@@ -83,6 +83,20 @@ def test_replacing_a_document_logs_its_chunks_as_deleted(store: Store, docs: Vec
     assert rows(store, "SELECT id FROM chunks") == [(4,)]
 
 
+def test_a_vector_takes_little_more_than_its_numbers(tmp_path: Path) -> None:
+    """Of 384 numbers of four bytes, two go on a page of SQLite's: none takes a page of its own, and part of another."""
+    store = factory.open_store(load_settings({}, data_dir=tmp_path / "size"))
+    docs = store.vector_stores.create("docs", Access(), SimpleNamespace(model_id="large", dimension=384, location=None))
+    file = store.files.begin(docs, NewFile("/a", "a", 0))
+    chunks = tuple(Chunk(0, 1) for _ in range(1000))
+    vectors = np.random.default_rng(0).standard_normal((1000, 384)).astype(np.float32)
+    store.documents.put(docs, file, [EmbeddedDocument(Document("d", "", "x"), "h", chunks, vectors)], bytes_read=0)
+    size = rows(store, "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")[0][0]
+    store.database.close()
+
+    assert size / 1000 < 2 * 384 * 4
+
+
 def test_log_is_read_in_pages(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """Pages hold at most the limit, follow each other without gap, and end with the deletions."""
     store.documents.put(docs, file, [embedded(f"d{n}", f"Text {n}.") for n in range(5)], bytes_read=0)
@@ -102,13 +116,13 @@ def test_transaction_that_fails_changes_nothing(
     """When storing breaks off half-way, the old documents stand and no deletion is logged."""
     store.documents.put(docs, file, [embedded("d", "One. ", "Two.")], bytes_read=0)
     before = rows(store, "SELECT * FROM chunks"), rows(store, "SELECT * FROM deletions")
-    insert_document = documents_module._insert_document
+    insert_documents = documents_module.insert_documents
 
     def break_off(*arguments: object) -> None:
-        insert_document(*arguments)
+        insert_documents(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(documents_module, "_insert_document", break_off)
+    monkeypatch.setattr(documents_module, "insert_documents", break_off)
     with pytest.raises(KeyboardInterrupt):
         store.documents.put(docs, file, [embedded("d", "Three.")], bytes_read=0)
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of the tests' own, thrown away at the end."""
+"""A PostgreSQL cluster of a test's own, from the system's packages, thrown away at the end."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -18,7 +19,7 @@ START_TIMEOUT_S = 60.0
 # A role that is asked for its password; every other one is let in.
 GUARDED = "guarded"
 # What is written at the end must not wait for a disk that nobody reads again.
-OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=", "max_connections=60")
+OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=", "max_connections=200")
 
 
 class Cluster:
@@ -31,7 +32,7 @@ class Cluster:
         """The address of a database as rag-server is told it."""
         return f"postgresql://{user}@/{database}?host={self._folder}"
 
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple]:
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Run one statement by hand."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement)
@@ -82,8 +83,8 @@ def running_cluster(bin_folder: Path) -> Iterator[Cluster]:
                 cluster.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD 'right'")
                 break
             except psycopg.OperationalError:
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"PostgreSQL did not start: {(folder / 'log').read_text()}") from None
                 time.sleep(0.05)
         yield cluster
     finally:
