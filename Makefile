@@ -176,6 +176,10 @@ crash-test: $(INSTALLED_DEV) ## Kill an indexing process at 200 points and look 
 batch-crash-test: $(INSTALLED_DEV) ## Kill a batch, its engine and its cache at 100 points and look for what is lost (about 12 minutes)
 	$(BIN)/python -m eval.batch_crash_test
 
+.PHONY: replicas-test
+replicas-test: $(INSTALLED_DEV) ## Kill and restart two servers on PostgreSQL and Redis under load, and look for what is lost (4 minutes)
+	$(BIN)/python -m eval.replicas_test --seconds 120 --kills 6
+
 # Built from what is checked out. PIP_EXTRA_INDEX_URL is passed on: docs/deployment.md says when it is needed.
 IMAGE = rag-server:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' rag_server/__init__.py)-$(EXTRA)
 
