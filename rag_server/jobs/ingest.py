@@ -5,10 +5,9 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from rag_server.config import ChunkingSettings
 from rag_server.jobs.cutting import CutText
+from rag_server.jobs.embedding import rows_of, vectors_by_text
 from rag_server.jobs.in_flight import CutDocument, EmbeddedPart, Ended, IngestReport, Source
 from rag_server.jobs.leases import Leases
 from rag_server.jobs.reading import Load, Parts, Reader
@@ -95,20 +94,14 @@ class Ingest:
         return [part if isinstance(part, Ended) else self._with_vectors(part, by_text) for part in ready]
 
     def _vectors(self, documents: Sequence[CutDocument], report: IngestReport) -> dict[str, Vectors]:
-        """Return the vector of each text; only those that no earlier version of its document had are computed.
-
-        They are computed in order of length, so that a batch holds little padding.
-        """
+        """Return the vector of each text; only those that no earlier version of its document had are computed."""
         by_text = {text: cut.known[text] for cut in documents for text in cut.texts if text in cut.known}
         report.num_reused += sum(text in by_text for cut in documents for text in cut.texts)
-        new = sorted({text for cut in documents for text in cut.texts} - by_text.keys(), key=lambda text: (len(text), text))
-        if new:
-            by_text.update(zip(new, self._embedder.embed_passages(new), strict=True))
-        return by_text
+        new = {text for cut in documents for text in cut.texts} - by_text.keys()
+        return by_text | vectors_by_text(self._embedder, new)
 
     def _with_vectors(self, cut: CutDocument, by_text: Mapping[str, Vectors]) -> EmbeddedPart:
-        rows = [by_text[text] for text in cut.texts]
-        vectors = np.stack(rows) if rows else np.empty((0, self._embedder.dimension), dtype=np.float32)
+        vectors = rows_of(cut.texts, by_text, self._embedder.dimension)
         return EmbeddedPart(cut.file, EmbeddedDocument(cut.document, cut.content_hash, cut.chunks, vectors))
 
 

@@ -91,11 +91,9 @@ class Reader:
                 content_hash = content_hash_of(loaded, opened.chunking)
                 if is_new or not self._documents.unchanged(opened.stored, {loaded.document_id: content_hash}):
                     yield self._cut(opened, loaded, content_hash, is_new=is_new)
-        except DocumentError as error:
+        except (DocumentError, OSError) as error:
             # Read to its end or not at all: what an earlier version of the file stored must not be taken for gone.
-            failure, code = str(error), "unsupported_file" if isinstance(error, UnsupportedFormatError) else "invalid_file"
-        except OSError as error:
-            failure, code = f"{opened.path}: cannot be read: {error.strerror}", "server_error"
+            failure, code = failure_of(opened.path, error)
         yield Ended(opened, failure, code)
 
     def _cut(self, opened: OpenFile, document: Document, content_hash: str, *, is_new: bool) -> CutDocument:
@@ -103,6 +101,13 @@ class Reader:
         before = [] if is_new else self._documents.chunks(self._vector_store, opened.stored, document.document_id)
         known = {passage_text(chunk.title, chunk.text, chunk.place): chunk.vector for chunk in before}
         return CutDocument(opened, document, content_hash, chunks, texts, known)
+
+
+def failure_of(path: Path, error: DocumentError | OSError) -> tuple[str, FileErrorCode]:
+    """Return why the whole file cannot be read, and under which code."""
+    if isinstance(error, OSError):
+        return f"{path}: cannot be read: {error.strerror}", "server_error"
+    return str(error), "unsupported_file" if isinstance(error, UnsupportedFormatError) else "invalid_file"
 
 
 def _from(num_bytes_before: int, progress: Progress) -> Callable[[int], None]:

@@ -56,6 +56,13 @@ class Documents:
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 
+    def content_hashes(self, file: StoredFile) -> dict[str, str]:
+        """Return the content hash of each of the file's documents, by its id."""
+        table = schema.documents.c
+        with self._database.read() as connection:
+            query = select(table.document_id, table.content_hash).where(table.file_key == file.key)
+            return {row.document_id: row.content_hash for row in connection.execute(query)}
+
     def unchanged(self, file: StoredFile, content_hashes: dict[str, str]) -> set[str]:
         """Return those document ids whose stored content has the given hash."""
         table = schema.documents.c

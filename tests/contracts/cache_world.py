@@ -87,6 +87,19 @@ def _said(body: Json) -> Json:
     return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
 
 
+class Memory:
+    """A cache in a dictionary."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    async def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    async def set(self, key: str, value: bytes, ttl_s: int) -> None:
+        self.values[key] = value
+
+
 class Nothing:
     """The cache of a server without one."""
 

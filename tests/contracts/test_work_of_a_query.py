@@ -17,22 +17,9 @@ from rerankers.first_stage import FirstStageOrder
 from retrievers.dense import DenseRetriever
 from retrievers.hybrid import HybridRetriever
 from retrievers.lexical import LexicalRetriever
-from tests.contracts.cache_world import OF_TWO_YEARS, DigestEngine, HashEmbedder, World, stores_of
+from tests.contracts.cache_world import OF_TWO_YEARS, DigestEngine, HashEmbedder, Memory, World, stores_of
 
 ANN = Access("a", frozenset(["ann"]))
-
-
-class Memory:
-    """A cache in a dictionary."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
-
-    async def get(self, key: str) -> bytes | None:
-        return self.values.get(key)
-
-    async def set(self, key: str, value: bytes, ttl_s: int) -> None:
-        self.values[key] = value
 
 
 class CountingEmbedder(HashEmbedder):

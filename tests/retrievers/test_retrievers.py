@@ -12,6 +12,7 @@ from retrievers.cached import CachedRetriever, search_scope
 from retrievers.dense import DenseRetriever
 from retrievers.hybrid import HybridRetriever, reciprocal_rank_fusion
 from retrievers.query_vectors import CachedQueryVectors
+from tests.contracts.cache_world import Memory
 
 STORE = VectorStore("vs_1", "", "docs", 0, 1, "m", None, 4)
 OTHER = VectorStore("vs_2", "", "other", 0, 1, "m", None, 4)
@@ -27,19 +28,6 @@ class Fixed:
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         self.calls += 1
         return [Hit(id_, 1.0) for id_ in self.ids[:k]]
-
-
-class Memory:
-    """A cache in a dictionary."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
-
-    async def get(self, key: str) -> bytes | None:
-        return self.values.get(key)
-
-    async def set(self, key: str, value: bytes, ttl_s: int) -> None:
-        self.values[key] = value
 
 
 class Log:

@@ -41,6 +41,14 @@ def ray_modules() -> Any:
     return ray
 
 
+def connect(ray: Any, address: str, **options: Any) -> None:
+    """Connect Ray to the cluster at that address (`local`: one of this machine), quietly."""
+    # Nothing of what it does leaves the machine, or is open to others where the cluster is this machine's own.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, **own, **options)
+
+
 def record_answers(batches: Batches, batch: Batch, open_application: Open, address: str) -> None:
     """Have every row without a result answered on the cluster at that address (`local`: one of this machine), and record it.
 
@@ -48,10 +56,7 @@ def record_answers(batches: Batches, batch: Batch, open_application: Open, addre
         LeaseLostError: Another process has the batch.
     """
     ray = ray_modules()
-    # Nothing of what it does leaves the machine, or is open to others where the cluster is this machine's own.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, **own)
+    connect(ray, address)
     # The bar of the command shows how far it is.
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:

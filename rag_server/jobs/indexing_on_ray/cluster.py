@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from rag_server.config import Settings, settings_environment
 from rag_server.errors import ClusterUnavailableError
-from rag_server.jobs.batches.on_ray import ray_modules
+from rag_server.jobs.batches.on_ray import connect, ray_modules
 from rag_server.jobs.indexing_on_ray.parts import FileToRead, Parts
 from rag_server.jobs.indexing_on_ray.workers import EmbeddingWorker, ReadingWorker, pack, unpack
 
@@ -42,11 +41,8 @@ def connected(address: str) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if address not in NAMED:
         _check_reachable(address)
-    # Nothing of what it does leaves the machine, or is open to others where the cluster is this machine's own.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        connect(ray, address, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise _unavailable(address, error) from None
     try:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from rag_server.errors import DocumentError, UnsupportedFormatError
+from rag_server.errors import DocumentError
 from rag_server.fingerprints import content_hash_of
 from rag_server.jobs.cutting import CutText, cut_document
 from rag_server.jobs.indexing_on_ray.parts import End, Fault, FileToRead, Part, Unchanged, UnembeddedDocument
-from rag_server.jobs.reading import Load
+from rag_server.jobs.reading import Load, failure_of
 from rag_server.protocols import Embedder
 from rag_server.types import Document, FileErrorCode
 
@@ -28,10 +28,8 @@ class RemoteReader:
             for loaded in self._load(file.path, lambda _: None):
                 num_parts += 1
                 yield Fault(num_parts, str(loaded)) if isinstance(loaded, DocumentError) else self._cut(file, loaded)
-        except DocumentError as error:
-            failure, code = str(error), "unsupported_file" if isinstance(error, UnsupportedFormatError) else "invalid_file"
-        except OSError as error:
-            failure, code = f"{file.path}: cannot be read: {error.strerror}", "server_error"
+        except (DocumentError, OSError) as error:
+            failure, code = failure_of(file.path, error)
         yield End(num_parts, failure, code)
 
     def _cut(self, file: FileToRead, document: Document) -> UnembeddedDocument | Unchanged:

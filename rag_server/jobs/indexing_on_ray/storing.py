@@ -11,7 +11,6 @@ from rag_server.jobs.in_flight import EmbeddedPart, Ended, IngestReport, OpenFil
 from rag_server.jobs.indexing_on_ray.parts import End, Fault, FileToRead, Parts, Unchanged
 from rag_server.jobs.writing import Writer
 from rag_server.protocols import Progress
-from rag_server.store.content_hashes import content_hashes
 from rag_server.types import EmbeddedDocument, VectorStore
 
 # Reads, cuts and embeds: yields each part of each of the files once, in any order, the documents with their vectors.
@@ -72,7 +71,7 @@ class ClusterIngest:
             return None
         self._arriving[number] = _Arriving(source, fingerprint)
         found = self._store.files.find(self._vector_store, source.new.source)
-        stored = {} if found is None else content_hashes(self._store.database, found)
+        stored = {} if found is None else self._store.documents.content_hashes(found)
         return FileToRead(number, source.path, self._changed.chunking(source.new.chunking), stored)
 
     def _arrived(self, parts: Parts) -> Iterator[EmbeddedPart | Ended]:
