@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
-from indexers import bfloat16
+from indexers import bfloat16, traced
 from indexers.llm_embedder import ADAPTER_FILE, open_adapted
 from rag_server.errors import ConfigError, InvalidRequestError, MissingExtraError
 from rag_server.types import Vectors
@@ -143,11 +143,12 @@ def _tokenizer_file(folder: Path) -> Path:
 
 
 def _fastest(folder: Path, device: str | None) -> "SentenceTransformer":
-    """Load the model, to compute in bfloat16 where that is faster and its vectors stay the same."""
+    """Load the model, to compute in bfloat16 where that is faster, and as one graph, as long as its vectors stay the same."""
     model = _load(folder, device)
-    if not bfloat16.is_multiplied(model.device) or bfloat16.convert(model):
-        return model
-    return _load(folder, device)
+    if bfloat16.is_multiplied(model.device) and not bfloat16.convert(model):
+        model = _load(folder, device)
+    traced.trace(model)
+    return model
 
 
 def _load(folder: Path, device: str | None) -> "SentenceTransformer":

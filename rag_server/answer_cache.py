@@ -23,7 +23,7 @@ from rag_server.rag_request import CacheMatch, RagRequest
 from rag_server.rewriting import rewriting_version
 from rag_server.similar_questions import Questions, nearest, record_type, unpacked, with_question
 from rag_server.types import Cursor, Query, RankingReport, Vectors
-from retrievers.cached import MAX_CHUNK_ID, search_scope, with_heads
+from retrievers.cached import MAX_CHUNK_ID, Heads, search_scope
 
 # What of a body says how the answer is sent; the model is that of the engine, and the messages are keyed on for themselves.
 NOT_KEYED = {"stream", "stream_options", "model", "messages"}
@@ -94,7 +94,7 @@ class AnswerCache:
         self._kind = kind
         self._cache = cache
         self._key = key
-        self._log = log
+        self._heads = Heads(log)
         self._query_vectors = query_vectors
         self._settings = settings
         self._ttl_s = ttl_s
@@ -108,7 +108,7 @@ class AnswerCache:
         """Return under what the answer is kept that this model of the engine gives."""
         messages = request.body["messages"]
         place = question_place(messages)
-        query = await with_heads(Query("", request.vector_stores, request.access, request.filter), self._log)
+        query = await self._heads.added_to(Query("", request.vector_stores, request.access, request.filter))
         parts = {
             **search_scope(query),
             "options": asdict(request.options),

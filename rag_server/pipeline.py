@@ -9,6 +9,7 @@ from functools import partial
 from rag_server.answer_cache import AnswerCache, AnswerKey
 from rag_server.citations import Grounding, SegmentSentences, ground
 from rag_server.cited_answer import PreparedAnswer, SearchedQuery, cited_chunks, cited_completion, recalled, to_remember
+from rag_server.coalescing import Coalescer
 from rag_server.config import ReorderKind, RerankKind, RetrieveKind
 from rag_server.conversation import question_place
 from rag_server.errors import InvalidRequestError
@@ -19,10 +20,13 @@ from rag_server.protocols import Engine, Json, PassageStore, Reranker, Retriever
 from rag_server.rag_request import RagOptions, RagRequest
 from rag_server.rewriting import QueryRewriter, Rewritten, has_turns
 from rag_server.search_trace import trace_object
-from rag_server.types import Hit, Passage, Query, Ranking, Search
+from rag_server.types import Access, Hit, Passage, Query, Ranking, Search
 
 # What whoever asks needs, in one place.
 __all__ = ["PreparedAnswer", "RagOptions", "RagPipeline", "RagRequest"]
+
+# Whose passages are read together.
+MOST_QUERIES = 32
 
 
 class RagPipeline:
@@ -47,7 +51,7 @@ class RagPipeline:
         self._rewriter = rewriter
         self._retrievers = retrievers
         self._rerankers = rerankers
-        self._passages = passages
+        self._passages = Coalescer[tuple[tuple[Hit, ...], Access], list[Passage]](passages.of_each, most=MOST_QUERIES)
         self._place = place
         self._engine = engine
         self._sentences = sentences
@@ -74,9 +78,8 @@ class RagPipeline:
         with timer.stage("retrieve", kind=options.retrieve, num_candidates=options.num_candidates) as span:
             hits = await self._retrievers[options.retrieve].retrieve(query, options.num_candidates)
             # Only a reranker has a use for the text of the others.
-            candidates = await asyncio.to_thread(
-                self._passages.passages, hits[:num_texts] if options.rerank == "none" else hits, query.access
-            )
+            wanted = hits[:num_texts] if options.rerank == "none" else hits
+            candidates = await self._passages.result((tuple(wanted), query.access))
             span.set(num_hits=len(hits))
         with timer.stage("rerank", kind=options.rerank, num_candidates=len(candidates)):
             ranking = await reranker.rerank(query.text, candidates)
@@ -227,7 +230,7 @@ class RagPipeline:
             if found is None:
                 return None
             hits = [Hit(hit.chunk_id, hit.score) for hit in found.answer.hits]
-            passages = await asyncio.to_thread(self._passages.passages, hits, request.access)
+            passages = await self._passages.result((tuple(hits), request.access))
         if len(passages) < len(hits):
             return None
         placed = self._place[request.options.reorder](passages)

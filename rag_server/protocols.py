@@ -88,8 +88,11 @@ class ChunkSelection(Protocol):
 class PassageStore(Protocol):
     """The part of the truth store that a query needs."""
 
-    def passages(self, hits: Sequence[Hit], access: Access) -> list[Passage]:
-        """Return the passages of `hits` in their order, ranked from 1; those deleted or closed to `access` are left out."""
+    def of_each(self, asked: Sequence[tuple[Sequence[Hit], Access]]) -> list[list[Passage]]:
+        """Return for each the passages of its hits, in their order and ranked from 1.
+
+        Those that are deleted or closed to its access are left out.
+        """
 
 
 class DerivedIndex(Protocol):

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from rag_server import factory
+from rag_server.coalescing import SharedReads
 from rag_server.config import RerankKind, Settings
 from rag_server.engines.probe import EngineProbe, all_faults
 from rag_server.errors import IndexUnavailableError, RagServerError, StoreDamagedError, StoreError
@@ -24,10 +25,11 @@ from rag_server.pipeline import RagOptions, RagPipeline
 from rag_server.protocols import Embedder, Embedders, Reranker
 from rag_server.store.expiry import remove_expired
 from rag_server.store.verification import verify
-from rag_server.types import Caller
+from rag_server.types import Access, ApiKey, Caller, VectorStore
 from rag_server.worker_process import WorkerProcess
 
 log = structlog.get_logger()
+R = TypeVar("R")
 
 # How a command finds the server that is running on its data directory.
 ADDRESS_FILE = "server.json"
@@ -62,6 +64,9 @@ class Services:
         self.local_secret = secrets.token_urlsafe(32)
         # Threads of their own: whoever is refused does not wait for the searches of others.
         self._key_reads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="keys")
+        self._key_by_secret = SharedReads[str, ApiKey | None](partial(self._read_keys, self.store.keys.find))
+        self._any_key = SharedReads[None, bool](lambda _: self._read_keys(self.store.keys.any_unrevoked))
+        self._used_stores = SharedReads[tuple[str, Access], VectorStore](self._use)
         # First /ready says so; once it is shutting down nothing new is begun, and what runs is finished.
         self.leaving = self.shutting_down = False
         # What is still going on before the server is as good as it gets, by name, for /ready.
@@ -129,7 +134,7 @@ class Services:
         """Return who the bearer of `secret` is, None if it is no valid key."""
         if secrets.compare_digest(secret.encode(), self.local_secret.encode()):
             return Caller()
-        key = await asyncio.get_running_loop().run_in_executor(self._key_reads, self.store.keys.find, secret)
+        key = await self._key_by_secret.result(secret)
         return None if key is None else Caller(key.access, key.id, key.scopes, key.limits, key.name)
 
     async def needs_key(self) -> bool:
@@ -141,7 +146,22 @@ class Services:
             return self.settings.auth.required
         if not is_loopback(self.settings.host):
             return True
-        return await asyncio.get_running_loop().run_in_executor(self._key_reads, self.store.keys.any_unrevoked)
+        return await self._any_key.result(None)
+
+    async def vector_store(self, name_or_id: str, access: Access) -> VectorStore:
+        """Return the tenant's vector store of that id or name, to search it, which puts off its expiry.
+
+        Raises:
+            NotFoundError: There is none.
+            ExpiredError: It was not used for longer than it may be.
+        """
+        return await self._used_stores.result((name_or_id, access))
+
+    async def _use(self, asked: tuple[str, Access]) -> VectorStore:
+        return await asyncio.to_thread(self.store.vector_stores.use, *asked)
+
+    async def _read_keys(self, read: Callable[..., R], *asked: str) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._key_reads, read, *asked)
 
     async def pipeline(self) -> RagPipeline:
         """Return the query flow once its parts are loaded.

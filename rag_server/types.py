@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -364,8 +364,7 @@ class Query:
     heads: Mapping[str, Cursor] = field(default_factory=dict, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class FoundAt:
+class FoundAt(NamedTuple):
     """Where a chunk stands in the ranking of the retriever of that name; `rank` counts from 1, best first."""
 
     retriever: str
@@ -373,8 +372,7 @@ class FoundAt:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A chunk that a retriever found; the score's meaning is the retriever's own, higher is better.
 
     `found` says where it stood in the rankings that were fused into this one, and is empty where none were.

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from rag_server.coalescing import SharedReads
 from rag_server.observability import CACHE_LOOKUPS
 from rag_server.protocols import Cache, ChunkLog, Json, Retriever
-from rag_server.types import Cursor, FoundAt, Hit, Query
+from rag_server.types import Cursor, FoundAt, Hit, Query, VectorStore
 
 KEEP_S = 3600
 # How hits are packed; what was packed otherwise is never looked up.
@@ -25,12 +26,12 @@ class CachedRetriever:
         self._inner = inner
         self._cache = cache
         self._key = key
-        self._log = log
+        self._heads = Heads(log)
         self._name = name
 
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         """Return what `inner` finds, or found."""
-        query = await with_heads(query, self._log)
+        query = await self._heads.added_to(query)
         key = self._key("hits", retriever=f"{self._name} {LAYOUT}", query=query.text, k=k, **search_scope(query))
         remembered = await self._cache.get(key)
         if remembered is not None:
@@ -43,15 +44,18 @@ class CachedRetriever:
         return hits
 
 
-async def with_heads(query: Query, log: ChunkLog) -> Query:
-    """Return the query with the heads of its vector stores, read now unless it has them."""
-    if all(store.id in query.heads for store in query.vector_stores):
-        return query
-    return replace(query, heads=await asyncio.to_thread(_heads, query, log))
+class Heads:
+    """Reads how far the logs of vector stores have come, once for all who ask at the same time."""
 
+    def __init__(self, log: ChunkLog) -> None:
+        self._reads = SharedReads[VectorStore, Cursor](lambda store: asyncio.to_thread(log.head, store))
 
-def _heads(query: Query, log: ChunkLog) -> dict[str, Cursor]:
-    return {store.id: log.head(store) for store in query.vector_stores}
+    async def added_to(self, query: Query) -> Query:
+        """Return the query with the heads of its vector stores, read now unless it has them."""
+        if all(store.id in query.heads for store in query.vector_stores):
+            return query
+        found = await asyncio.gather(*map(self._reads.result, query.vector_stores))
+        return replace(query, heads={store.id: head for store, head in zip(query.vector_stores, found, strict=True)})
 
 
 def search_scope(query: Query) -> Json:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from rag_server.coalescing import Coalescer
 from rag_server.observability import CACHE_LOOKUPS
 from rag_server.protocols import Cache, Embedder, Embedders
 from rag_server.types import Vectors, VectorStore
-from retrievers.coalescing import Coalescer
 
 KEEP_S = 24 * 3600
 # More queries at once are embedded hardly faster, and whoever comes next waits for all of them.
@@ -25,7 +25,7 @@ class CachedQueryVectors:
         self._cache = cache
         self._key = key
         # By the names of the models that are loaded.
-        self._models: dict[str, tuple[Embedder, Coalescer[Vectors]]] = {}
+        self._models: dict[str, tuple[Embedder, Coalescer[str, Vectors]]] = {}
 
     async def vector(self, vector_store: VectorStore, text: str) -> Vectors:
         """Return the query's unit vector, one row without its axis, remembered or computed."""
@@ -41,13 +41,13 @@ class CachedQueryVectors:
         await self._cache.set(key, computed.astype("<f4").tobytes(), KEEP_S)
         return computed
 
-    async def _model(self, vector_store: VectorStore) -> tuple[Embedder, Coalescer[Vectors]]:
+    async def _model(self, vector_store: VectorStore) -> tuple[Embedder, Coalescer[str, Vectors]]:
         """Return the model of the vector store, and what embeds with it the queries that come at the same time."""
         name = vector_store.embedding_model
         if name not in self._models:
             # A model beside the configured one may have to be loaded first.
             embedder = await asyncio.to_thread(self._embedders.of, vector_store)
-            together = Coalescer(lambda texts: list(embedder.embed_queries(texts)), most=MAX_TOGETHER)
+            together = Coalescer[str, Vectors](lambda texts: list(embedder.embed_queries(texts)), most=MAX_TOGETHER)
             self._models.setdefault(name, (embedder, together))
         return self._models[name]
 

@@ -48,10 +48,9 @@ class GivenPassages:
         del query
         return [Hit(passage.id, passage.score) for passage in self._passages.values()][:k]
 
-    def passages(self, hits: Sequence[Hit], access: Access) -> list[Passage]:
-        """Return the passages of `hits`, which everyone may read."""
-        del access
-        return [self._passages[hit.chunk_id] for hit in hits]
+    def of_each(self, asked: Sequence[tuple[Sequence[Hit], Access]]) -> list[list[Passage]]:
+        """Return for each the passages of its hits, which everyone may read."""
+        return [[self._passages[hit.chunk_id] for hit in hits] for hits, _ in asked]
 
 
 async def answer_all(

@@ -25,10 +25,17 @@ async def vector_stores_of(model: str, rag: RagBody | None, services: Services, 
         NotFoundError: One that `rag` names does not exist.
         InvalidRequestError: `rag` names none, and the model neither; or one is expired.
     """
-    if rag is None and not model.startswith(RAG_PREFIX):
-        # Nothing to be looked up in the store, for which a thread would be needed.
+    if rag is not None and rag.vector_store_ids:
+        names = dict.fromkeys(rag.vector_store_ids)
+        return tuple(await asyncio.gather(*(services.vector_store(name, access) for name in names)))
+    if not model.startswith(RAG_PREFIX):
+        if rag is not None:
+            raise InvalidRequestError("name at least one vector store, or use a model rag/<name>", "rag.vector_store_ids")
         return ()
-    return await asyncio.to_thread(_vector_stores, model, rag, services, access)
+    try:
+        return (await services.vector_store(model.removeprefix(RAG_PREFIX), access),)
+    except NotFoundError as error:
+        raise ModelNotFoundError(f"there is no model {model!r}: {error}") from None
 
 
 def rag_request(
@@ -61,17 +68,3 @@ def rag_request(
         filter=None if rag is None or rag.filters is None else parse_filter(rag.filters),
         trace=trace,
     )
-
-
-def _vector_stores(model: str, rag: RagBody | None, services: Services, access: Access) -> tuple[VectorStore, ...]:
-    if rag is not None and rag.vector_store_ids:
-        return tuple(services.store.vector_stores.use(name, access) for name in dict.fromkeys(rag.vector_store_ids))
-    if not model.startswith(RAG_PREFIX):
-        if rag is not None:
-            raise InvalidRequestError("name at least one vector store, or use a model rag/<name>", "rag.vector_store_ids")
-        return ()
-    name = model.removeprefix(RAG_PREFIX)
-    try:
-        return (services.store.vector_stores.use(name, access),)
-    except NotFoundError as error:
-        raise ModelNotFoundError(f"there is no model {model!r}: {error}") from None

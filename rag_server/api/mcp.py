@@ -126,7 +126,7 @@ class _Tools:
         options = self._services.default_options
         with _told():
             condition = None if filters is None else parse_filter(filters)
-            store = await asyncio.to_thread(self._services.store.vector_stores.use, collection, access)
+            store = await self._services.vector_store(collection, access)
             pipeline = await self._services.pipeline()
             asked = Query(query, (store,), access, condition)
             ranking = await pipeline.find_passages(asked, options, StageTimer(), limit=num_results)
@@ -140,7 +140,7 @@ class _Tools:
         """Answer a question from a collection, with citations whose quotes were checked against the documents."""
         access, passage_url = _access(context), _passage_url(context)
         with _told():
-            store = await asyncio.to_thread(self._services.store.vector_stores.use, collection, access)
+            store = await self._services.vector_store(collection, access)
             pipeline = await self._services.pipeline()
             request = rag_request(
                 {"messages": [{"role": "user", "content": question}]},

@@ -1,6 +1,7 @@
 """What answering reads: passages for the prompt, and documents for display."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
@@ -27,11 +28,16 @@ class Passages:
 
     def passages(self, hits: Sequence[Hit], access: Access) -> list[Passage]:
         """Return the passages of `hits` in their order, ranked from 1; those deleted or closed to `access` are left out."""
-        query = _passage_query(access).where(schema.chunks.c.id.in_([hit.chunk_id for hit in hits]))
+        return self.of_each([(hits, access)])[0]
+
+    def of_each(self, asked: Sequence[tuple[Sequence[Hit], Access]]) -> list[list[Passage]]:
+        """Return the `passages` of each, read together."""
+        wanted: dict[Access, set[int]] = defaultdict(set)
+        for hits, access in asked:
+            wanted[access].update(hit.chunk_id for hit in hits)
         with self._database.read() as connection:
-            rows = {row.id: row for row in connection.execute(query)}
-        found = [hit for hit in hits if hit.chunk_id in rows]
-        return [_passage(rows[hit.chunk_id], hit.score, rank) for rank, hit in enumerate(found, start=1)]
+            found = {access: _rows(connection, ids, access) for access, ids in wanted.items()}
+        return [_ranked(hits, found[access]) for hits, access in asked]
 
     def passage(self, passage_id: int, access: Access) -> StoredPassage:
         """Return one passage.
@@ -87,6 +93,16 @@ class Passages:
         with self._database.read() as connection:
             rows, has_more = page_of(connection, query, page, id_=chunks.c.id, position=position)
         return [_passage(row, score=0.0, rank=0) for row in rows], has_more
+
+
+def _rows(connection: Connection, chunk_ids: Collection[int], access: Access) -> dict[int, Row[tuple[object, ...]]]:
+    query = _passage_query(access).where(schema.chunks.c.id.in_(chunk_ids))
+    return {row.id: row for row in connection.execute(query)}
+
+
+def _ranked(hits: Sequence[Hit], rows: Mapping[int, Row[tuple[object, ...]]]) -> list[Passage]:
+    found = [hit for hit in hits if hit.chunk_id in rows]
+    return [_passage(rows[hit.chunk_id], hit.score, rank) for rank, hit in enumerate(found, start=1)]
 
 
 def _one(connection: Connection, passage_id: int, access: Access) -> tuple[Passage, Any]:

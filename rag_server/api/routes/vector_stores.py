@@ -89,7 +89,7 @@ async def search_vector_store(
     if body.rag is not None and body.rag.filters is not None:
         raise InvalidRequestError("in a search, filters stand beside the query, as OpenAI has them", "rag.filters")
     filter_ = None if body.filters is None else parse_filter(body.filters)
-    store = await asyncio.to_thread(services.store.vector_stores.use, vector_store_id, access)
+    store = await services.vector_store(vector_store_id, access)
     query = Query("\n".join(body.query), (store,), access, filter_)
     return await json_answer(_search(body, query, services, passage_url))
 

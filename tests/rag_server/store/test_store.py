@@ -66,6 +66,26 @@ def test_chunks_are_the_documents_text_at_their_offsets(store: Store, docs: Vect
     assert store.passages.stretch(3, Access()).text == "One. Two. Three."
 
 
+def test_passages_of_several_queries_are_each_theirs(store: Store, docs: VectorStore, file: StoredFile) -> None:
+    """Read together, everyone has those of their own hits in their order, as far as they may see them."""
+    store.documents.put(docs, file, [embedded("d", "One. ", "Two. ", "Three.")], bytes_read=0)
+    asked = [
+        ([Hit(2, 0.5), Hit(1, 0.25)], Access()),
+        ([Hit(3, 0.5)], Access("another tenant")),
+        ([Hit(1, 0.75), Hit(99, 0.5), Hit(3, 0.25)], Access()),
+        ([], Access()),
+    ]
+
+    found = store.passages.of_each(asked)
+
+    assert [[(p.id, p.rank, p.score) for p in passages] for passages in found] == [
+        [(2, 1, 0.5), (1, 2, 0.25)],
+        [],
+        [(1, 1, 0.75), (3, 2, 0.25)],
+        [],
+    ]
+
+
 def test_replacing_a_document_logs_its_chunks_as_deleted(store: Store, docs: VectorStore, file: StoredFile) -> None:
     """A replaced document's chunk ids are logged and never given out again."""
     store.documents.put(docs, file, [embedded("d", "One. ", "Two.")], bytes_read=0)
