@@ -14,7 +14,7 @@ from eval.peers.processes import tree_memory_mb
 from rag_server.errors import RagServerError
 from rag_server.protocols import Json
 
-POLL_S = 0.02
+POLL_S = 0.005
 TIMEOUT_S = 300.0
 
 

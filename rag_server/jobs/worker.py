@@ -18,7 +18,7 @@ from rag_server.types import StoredFile, VectorStore
 log = structlog.get_logger()
 
 # To look costs a tenth of a millisecond, and whoever uploads waits for it.
-POLL_S = 0.05
+POLL_S = 0.01
 # Loading the embedding model takes several seconds: worth keeping for the next upload.
 IDLE_S = 60.0
 # Of small files, whose chunks make full batches together; they are on their way at once, and so begun again after a crash.
