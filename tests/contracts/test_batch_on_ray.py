@@ -53,7 +53,7 @@ def test_a_cluster_answers_the_same_rows(
             files = [str(tmp_path / "in.jsonl"), str(tmp_path / f"{name}.jsonl")]
             command = [sys.executable, "-m", "rag_server.cli", "batch", *files, "--collection", "docs", *on]
             run = subprocess.run(command, env=environment, capture_output=True, text=True)
-            assert "4 rows failed" in run.stderr
+            assert "4 rows failed" in run.stderr, run.stderr
 
     answers, errors = _read(tmp_path / "ray.jsonl"), _read(tmp_path / "ray.errors.jsonl")
     assert (len(answers), len(errors)) == (NUM_ROWS - 4, 4)
