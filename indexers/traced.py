@@ -58,6 +58,8 @@ def _recorded(encoder: Any, example: Mapping[str, Any]) -> Any:
         def forward(self, *values: "torch.Tensor") -> Any:
             return self.encoder(**dict(zip(given, values, strict=True)), return_dict=False)[0]
 
+    # Recording looks at every attribute, and an encoder that has no loss complains of it.
+    encoder.loss_function = None
     with torch.inference_mode(), warnings.catch_warnings():
         # That it is not developed any more, and that a length might be taken for a constant, which is looked at.
         warnings.simplefilter("ignore")

@@ -1,5 +1,7 @@
 """An encoder that runs as a recorded graph has the vectors of the one that was recorded, or is not used so."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +98,11 @@ def test_model_that_cannot_be_recorded_is_left_as_it_is(
     assert not traced.trace(model)
     assert "forward" not in vars(encoder)
     np.testing.assert_array_equal(rows_of(model), expected)
+
+
+def test_nothing_is_said_of_it() -> None:
+    """Whoever starts a command reads what it has to say, and nothing of how its model was loaded."""
+    load = "from indexers.sentence_embedder import SentenceEmbedder; SentenceEmbedder()"
+    loaded = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=True)
+
+    assert (loaded.stdout, loaded.stderr) == ("", "")
