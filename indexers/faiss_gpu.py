@@ -7,8 +7,8 @@ import faiss
 import numpy as np
 import structlog
 
-from indexers.faiss_segment import Mask, Segment
-from rag_server.types import ChunkIds, Vectors
+from indexers.faiss_segment import Mask, Near, Segment
+from rag_server.types import Vectors
 
 log = structlog.get_logger()
 
@@ -40,18 +40,19 @@ class GpuCopy:
             log.warning("vectors are searched on the CPU: they cannot be copied to the GPUs", reason=str(error))
             return None
 
-    def search(self, segment: Segment, vector: Vectors, k: int, dead: Mask) -> tuple[ChunkIds, Vectors] | None:
-        """Return the `k` nearest rows that are not `dead`, or None if this copy cannot tell."""
+    def search(self, segment: Segment, vectors: Vectors, k: int, dead: Mask) -> list[Near] | None:
+        """Return for each row of `vectors` the `k` nearest that are not `dead`, or None if this copy cannot tell."""
         wanted = min(k + int(np.count_nonzero(dead)), len(segment))
         if segment is not self._segment or not 0 < wanted <= MAX_K:
             return None
         with self._lock:
-            scores, positions = self._index.search(vector.reshape(1, -1), wanted)
-        found = positions[0] >= 0
-        found[found] = ~dead[positions[0][found]]
-        if np.count_nonzero(found) < min(k, len(segment) - int(np.count_nonzero(dead))):
+            scores, positions = self._index.search(vectors, wanted)
+        found = positions >= 0
+        found[found] = ~dead[positions[found]]
+        if np.any(np.count_nonzero(found, axis=1) < min(k, len(segment) - int(np.count_nonzero(dead)))):
             return None
-        return segment.ids[positions[0][found][:k]], scores[0][found][:k]
+        rows = zip(positions, scores, found, strict=True)
+        return [(segment.ids[near[alive][:k]], score[alive][:k]) for near, score, alive in rows]
 
 
 def num_gpus() -> int:

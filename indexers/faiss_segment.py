@@ -16,6 +16,8 @@ Kind = Literal["flat", "hnsw", "ivf", "ivf_sq8", "ivf_rabitq"]
 Batch = tuple[ChunkIds, Vectors]
 Batches = Callable[[], Iterator[Batch]]
 Mask = npt.NDArray[np.bool_]
+# The ids and scores of what is near to a vector, nearest first.
+Near = tuple[ChunkIds, Vectors]
 
 FACTORY: dict[Kind, str] = {
     "flat": "Flat",
@@ -57,22 +59,23 @@ class Segment:
         """The index that a GPU can copy: a graph has no GPU form, and its rows are searched one by one there."""
         return _storage(self._index) if self.kind == "hnsw" else self._index
 
-    def search(self, vector: Vectors, k: int, mask: Mask | None = None) -> tuple[ChunkIds, Vectors]:
-        """Return ids and scores of the `k` nearest rows that `mask` selects, nearest first; fewer only if it selects fewer."""
+    def search(self, vectors: Vectors, k: int, mask: Mask | None = None) -> list[Near]:
+        """Return for each of `vectors` the `k` nearest rows that `mask` selects, nearest first; fewer if it selects fewer."""
         selected = len(self) if mask is None else int(np.count_nonzero(mask))
         wanted = min(k, selected)
         if wanted == 0:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        # FAISS would spread one query over all cores, which slows down those that run at the same time.
+            return [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(vectors)
+        # FAISS would spread them over all cores, which slows down those that run at the same time.
         faiss.omp_set_num_threads(1)
         selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         few = mask is not None and (selected <= SCANNED_ROWS or selected < SCANNED_SHARE * len(self))
-        positions, scores = self._nearest(vector, wanted, selector, None if few else selected / len(self))
-        if len(positions) < wanted:
-            positions, scores = self._nearest(vector, wanted, selector, None)
-        return self.ids[positions], scores
+        found = self._nearest(vectors, wanted, selector, None if few else selected / len(self))
+        return [
+            near if len(near[0]) == wanted else self._nearest(vectors[row : row + 1], wanted, selector, None)[0]
+            for row, near in enumerate(found)
+        ]
 
-    def _nearest(self, vector: Vectors, k: int, selector: Any, share: float | None) -> tuple[ChunkIds, Vectors]:
+    def _nearest(self, vectors: Vectors, k: int, selector: Any, share: float | None) -> list[Near]:
         """Search the index, more widely the fewer rows are selected, or scan all selected rows if `share` is None."""
         index = self._index
         if self.kind == "flat":
@@ -85,9 +88,8 @@ class Segment:
             probed_share = max(PROBED_SHARE, PROBED_ROWS_PER_HIT * k / len(self))
             probes = index.nlist if share is None else round(max(MIN_PROBES, probed_share * index.nlist) / share)
             parameters = faiss.SearchParametersIVF(sel=selector, nprobe=min(probes, index.nlist))
-        scores, positions = index.search(vector.reshape(1, -1), k, params=parameters)
-        found = positions[0] >= 0
-        return positions[0][found], scores[0][found]
+        scores, positions = index.search(vectors, k, params=parameters)
+        return [(self.ids[near[near >= 0]], score[near >= 0]) for near, score in zip(positions, scores, strict=True)]
 
     def outgrown_by(self, rows: int) -> bool:
         """Whether so many rows need far more lists than there are."""

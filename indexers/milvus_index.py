@@ -116,6 +116,10 @@ class MilvusIndex:
             hits = [hit for portion in portions for hit in self._search(client, query, k, portion)]
         return _best(hits)[:k]
 
+    def search_each(self, vectors: Sequence[Vectors], k: int, *, allowed: ChunkIds | None = None) -> list[list[Hit]]:
+        """Return what `search` finds for each."""
+        return [self.search(vector, k, allowed=allowed) for vector in vectors]
+
     def save(self) -> None:
         """Have a file written to the disk; a server has what it acknowledged."""
         with self._writing:

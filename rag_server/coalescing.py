@@ -74,7 +74,12 @@ def one_by_one(work: Callable[[K], R]) -> Coalescer[K, R]:
     def work_on_all(portion: Sequence[K]) -> list[R | Exception]:
         return [_result(work, asked) for asked in portion]
 
-    return Coalescer(work_on_all, most=MOST_ONE_BY_ONE, at_once=max(1, (os.cpu_count() or 2) // 2))
+    return Coalescer(work_on_all, most=MOST_ONE_BY_ONE, at_once=half_of_the_cores())
+
+
+def half_of_the_cores() -> int:
+    """Return how many portions of heavy work may run at once, so that there is room for what else the server does."""
+    return max(1, (os.cpu_count() or 2) // 2)
 
 
 def _result(work: Callable[[K], R], asked: K) -> R | Exception:

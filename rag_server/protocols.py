@@ -115,6 +115,9 @@ class VectorIndex(DerivedIndex, Protocol):
     def search(self, vector: Vectors, k: int, *, allowed: ChunkIds | None = None) -> list[Hit]:
         """Return the `k` nearest chunks (of `allowed`), nearest first, fewer only if there are fewer; `vector` is one row."""
 
+    def search_each(self, vectors: Sequence[Vectors], k: int, *, allowed: ChunkIds | None = None) -> list[list[Hit]]:
+        """Return what `search` finds for each."""
+
 
 class LexicalIndex(DerivedIndex, Protocol):
     """Best matches by BM25."""

@@ -79,14 +79,14 @@ def search_step(folder: Path, kind: MeasuredKind, rows: int, candidates: int) ->
     searched_as: Kind = "ivf" if kind == "ivf_pq" else kind
     segment = faiss_segment.load(searched_as, _path(folder, kind, rows), np.arange(1, rows + 1))
     for query in queries[:WARM_UP]:
-        segment.search(query, candidates)
+        segment.search(query[np.newaxis], candidates)
     resident = process.memory_info().rss - before
     core_ms, wall_ms = [], 0.0
     found = np.zeros(TOP)
     for query, wanted in zip(queries, nearest, strict=True):
         # The core's time: what a search waits for a core is simulated, and is another matter on another machine.
         started, core_started = time.perf_counter(), time.thread_time()
-        ids, _ = segment.search(query, candidates)
+        ids, _ = segment.search(query[np.newaxis], candidates)[0]
         core_ms.append((time.thread_time() - core_started) * 1000)
         wall_ms += (time.perf_counter() - started) * 1000
         found += np.isin(wanted, ids)

@@ -139,7 +139,9 @@ def _recall(kind: MeasuredKind, vectors: Vectors, num_queries: int) -> float:
     queries, indexed = vectors[:num_queries], vectors[num_queries:]
     segment = build(kind, indexed)
     nearest = nearest_rows(indexed, queries)
-    found = [np.isin(wanted, segment.search(query, TOP)[0]) for query, wanted in zip(queries, nearest, strict=True)]
+    found = [
+        np.isin(wanted, segment.search(query[np.newaxis], TOP)[0][0]) for query, wanted in zip(queries, nearest, strict=True)
+    ]
     return round(float(np.mean(found)), 4)
 
 

@@ -134,6 +134,9 @@ async def test_dense_and_lexical_search_run_at_the_same_time() -> None:
             both.wait()
             return [Hit(1, 1.0)]
 
+        def search_each(self, asked: Sequence[object], k: int, *, allowed: ChunkIds | None) -> list[list[Hit]]:
+            return [self.search(each, k, allowed=allowed) for each in asked]
+
     class Indexes:
         def vectors(self, store: VectorStore, *, head: Cursor | None) -> Index:
             return Index()

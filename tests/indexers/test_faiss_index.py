@@ -13,7 +13,7 @@ import pytest
 
 from indexers import snapshot_files
 from indexers.faiss_index import FaissIndex
-from indexers.vector_maintenance import Limits
+from indexers.vector_maintenance import KindChoice, Limits
 from rag_server.errors import DimensionMismatchError, StoreError
 from rag_server.types import Cursor, LoggedChunk, LogPage
 
@@ -46,6 +46,37 @@ def test_search_is_exact(snapshot: Path) -> None:
         hits = index.search(query, 10)
         assert [hit.chunk_id for hit in hits] == nearest(query, remaining, 10)
         assert [hit.score for hit in hits] == pytest.approx([float(VECTORS[hit.chunk_id] @ query) for hit in hits], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf", "ivf_sq8"])
+@pytest.mark.parametrize("allowed", [None, np.arange(20, 1500, 3)], ids=["all", "some"])
+def test_queries_that_search_together_find_what_each_finds(
+    snapshot: Path, kind: KindChoice, allowed: np.ndarray | None
+) -> None:
+    """Forty at once find what one after the other finds, in the segment and among the newest, deletions taken out."""
+    vectors = np.random.default_rng(5).standard_normal((1600, DIMENSION)).astype(np.float32)
+
+    def logged(ids: range, deleted: tuple[int, ...] = (), deletion_id: int = 0) -> LogPage:
+        chunks = tuple(LoggedChunk(id_, "", "", vectors[id_]) for id_ in ids)
+        return LogPage(chunks, deleted, Cursor(ids[-1], deletion_id))
+
+    index = FaissIndex(snapshot, dimension=DIMENSION, kind=kind, limits=Limits(approximate_rows=500, tail_rows=100))
+    index.apply(logged(range(1, 1500)))
+    assert index.maintain()
+    index.apply(logged(range(1500, 1600), deleted=(3, 50, 1510), deletion_id=3))
+    assert index.kind == kind
+    queries = vectors[:40]
+
+    together = index.search_each(queries, 12, allowed=allowed)
+
+    assert len(together) == 40
+    for query, found in zip(queries, together, strict=True):
+        alone = index.search(query, 12, allowed=allowed)
+        assert [hit.chunk_id for hit in found] == [hit.chunk_id for hit in alone]
+        assert [hit.score for hit in found] == pytest.approx([hit.score for hit in alone], rel=1e-5)
+    if kind == "flat":
+        kept = np.setdiff1d(np.arange(1, 1600) if allowed is None else allowed, [3, 50, 1510])
+        assert [hit.chunk_id for hit in together[7]] == kept[np.argsort(-(vectors[kept] @ queries[7]))[:12]].tolist()
 
 
 def test_more_asked_than_there_is(snapshot: Path) -> None:
@@ -180,6 +211,8 @@ def test_vector_of_another_length_is_refused(snapshot: Path) -> None:
         index.apply(page(range(1, 5)))
     with pytest.raises(DimensionMismatchError):
         index.search(VECTORS[0], 5)
+    with pytest.raises(DimensionMismatchError):
+        index.search_each([np.ones(DIMENSION + 1), VECTORS[0]], 5)
     assert (len(index), index.cursor) == (0, Cursor())
 
 

@@ -1,7 +1,7 @@
 """What became of each candidate: by a worked example, in answers of a live server, and at no cost to those who do not ask."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -166,13 +166,13 @@ def test_remembered_answer_is_the_same_and_has_no_trace(live: Live) -> None:
 def test_texts_are_loaded_for_who_asks(live: Live, monkeypatch: pytest.MonkeyPatch, rag: Json, expected: list[int]) -> None:
     """Without a trace the store is asked for no more passages than the prompt or the reranker takes."""
     loaded: list[int] = []
-    load = live.services.store.passages.passages
+    load = live.services.store.passages.of_each
 
-    def recorded(hits: Any, access: Any) -> list[Passage]:
-        loaded.append(len(hits))
-        return load(hits, access)
+    def recorded(asked: Sequence[Any]) -> list[list[Passage]]:
+        loaded.extend(len(hits) for hits, _ in asked)
+        return load(asked)
 
-    monkeypatch.setattr(live.services.store.passages, "passages", recorded)
+    monkeypatch.setattr(live.services.store.passages, "of_each", recorded)
     ask(live, {"num_passages": 1, **rag})
 
     assert loaded == expected

@@ -1,5 +1,7 @@
 """Fusion by a worked example, and the cache of found passages."""
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,6 +9,8 @@ import numpy as np
 import pytest
 
 from rag_server.cache.keys import cache_key
+from rag_server.coalescing import Coalescer
+from rag_server.errors import InvalidFilterError
 from rag_server.types import Access, Comparison, Cursor, FoundAt, Hit, Query, VectorStore
 from retrievers.cached import CachedRetriever, search_scope
 from retrievers.dense import DenseRetriever
@@ -53,6 +57,15 @@ def test_fused_score_is_the_sum_of_reciprocal_ranks() -> None:
     ]
 
 
+def test_the_best_of_a_fusion_are_its_first() -> None:
+    """With a number only so many are returned, with what they have without it."""
+    rankings = {"dense": [Hit(id_, 1.0) for id_ in (4, 2, 9, 7)], "lexical": [Hit(id_, 1.0) for id_ in (7, 1, 4)]}
+    whole = reciprocal_rank_fusion(rankings)
+
+    assert [hit.chunk_id for hit in whole] == [4, 7, 2, 1, 9]
+    assert reciprocal_rank_fusion(rankings, 3) == whole[:3]
+
+
 def test_fused_hit_says_where_it_was_found() -> None:
     """Each ranking that holds a chunk is named, with the rank and the score that the chunk has there."""
     one, two, three = sorted(
@@ -87,8 +100,8 @@ async def test_dense_merges_vector_stores_by_score() -> None:
         def __init__(self, *hits: Hit) -> None:
             self.hits = hits
 
-        def search(self, vector: object, k: int, *, allowed: object) -> list[Hit]:
-            return list(self.hits[:k])
+        def search_each(self, vectors: Sequence[object], k: int, *, allowed: object) -> list[list[Hit]]:
+            return [list(self.hits[:k]) for _ in vectors]
 
     class Indexes:
         def vectors(self, store: VectorStore, *, head: Cursor | None) -> Index:
@@ -97,6 +110,70 @@ async def test_dense_merges_vector_stores_by_score() -> None:
     found = await DenseRetriever(QueryVectors(), Indexes(), Everything()).retrieve(Query("q", (STORE, OTHER)), 2)
 
     assert [hit.chunk_id for hit in found] == [1, 3]
+
+
+async def test_queries_that_come_together_search_an_index_once() -> None:
+    """Those who may find the same are searched for at once; others, and one whose filter is wrong, by themselves."""
+    calls: list[tuple[str, list[str], int, object]] = []
+    began, go = threading.Event(), threading.Event()
+    wrong = Comparison("eq", "year", "wrong")
+
+    class QueryVectors:
+        async def vector(self, store: VectorStore, text: str) -> str:
+            return text
+
+    class Years:
+        def chunk_ids(self, store: VectorStore, query: Query) -> str | None:
+            if query.filter == wrong:
+                raise InvalidFilterError("wrong")
+            return None if query.filter is None else "some"
+
+    class Index:
+        def __init__(self, store_id: str) -> None:
+            self.store_id = store_id
+
+        def search_each(self, vectors: Sequence[str], k: int, *, allowed: object) -> list[list[Hit]]:
+            began.set()
+            assert go.wait(30)
+            calls.append((self.store_id, list(vectors), k, allowed))
+            return [[Hit(int(text), 1.0)] for text in vectors]
+
+    class Indexes:
+        def vectors(self, store: VectorStore, *, head: Cursor | None) -> Index:
+            return Index(store.id)
+
+    retriever = DenseRetriever(QueryVectors(), Indexes(), Years())
+    retriever._searches = Coalescer(retriever._search_all, most=32)
+    year = Comparison("eq", "year", 1999)
+    first = asyncio.ensure_future(retriever.retrieve(Query("1", (STORE,)), 5))
+    await asyncio.to_thread(began.wait, 30)
+    later = [
+        asyncio.ensure_future(retriever.retrieve(query, k))
+        for query, k in (
+            (Query("2", (STORE,)), 5),
+            (Query("3", (STORE, OTHER)), 5),
+            (Query("4", (STORE,), filter=year), 5),
+            (Query("5", (STORE,), filter=wrong), 5),
+            (Query("6", (STORE,)), 4),
+            (Query("7", (STORE,)), 5),
+            (Query("8", (STORE,), Access("another")), 5),
+        )
+    ]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go.set()
+    found = await asyncio.gather(first, *later, return_exceptions=True)
+
+    told = [repr(hits) if isinstance(hits, Exception) else [hit.chunk_id for hit in hits] for hits in found]
+    assert told == [[1], [2], [3, 3], [4], "InvalidFilterError('wrong')", [6], [7], [8]]
+    assert calls == [
+        ("vs_1", ["1"], 5, None),
+        ("vs_1", ["2", "3", "7"], 5, None),
+        ("vs_2", ["3"], 5, None),
+        ("vs_1", ["4"], 5, "some"),
+        ("vs_1", ["6"], 4, None),
+        ("vs_1", ["8"], 5, None),
+    ]
 
 
 async def test_what_was_found_is_remembered_until_something_changes() -> None:

@@ -46,7 +46,7 @@ def test_built_index_finds_a_row_by_its_own_vector(kind: str) -> None:
     """Ids count the rows from 1, in the server's kinds and in the one that it does not have."""
     vectors = Corpus(16).vectors(500)
 
-    ids, _ = build(kind, vectors).search(vectors[41], 10)
+    ids, _ = build(kind, vectors).search(vectors[41:42], 10)[0]
 
     assert 42 in ids
 
