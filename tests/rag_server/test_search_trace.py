@@ -10,6 +10,7 @@ from rag_server.engines.scripted import Script
 from rag_server.protocols import Embedder, Json
 from rag_server.rag_request import RagOptions
 from rag_server.search_trace import trace_object
+from rag_server.store import reading
 from rag_server.types import FoundAt, Hit, Passage, Ranking, RankingReport, Search
 from tests.live import Live, live_server
 
@@ -166,13 +167,13 @@ def test_remembered_answer_is_the_same_and_has_no_trace(live: Live) -> None:
 def test_texts_are_loaded_for_who_asks(live: Live, monkeypatch: pytest.MonkeyPatch, rag: Json, expected: list[int]) -> None:
     """Without a trace the store is asked for no more passages than the prompt or the reranker takes."""
     loaded: list[int] = []
-    load = live.services.store.passages.of_each
+    ranked = reading._ranked
 
-    def recorded(asked: Sequence[Any]) -> list[list[Passage]]:
-        loaded.extend(len(hits) for hits, _ in asked)
-        return load(asked)
+    def recorded(hits: Sequence[Hit], rows: Any) -> list[Passage]:
+        loaded.append(len(hits))
+        return ranked(hits, rows)
 
-    monkeypatch.setattr(live.services.store.passages, "of_each", recorded)
+    monkeypatch.setattr(reading, "_ranked", recorded)
     ask(live, {"num_passages": 1, **rag})
 
     assert loaded == expected
