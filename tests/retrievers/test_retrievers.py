@@ -34,6 +34,13 @@ class Fixed:
         return [Hit(id_, 1.0) for id_ in self.ids[:k]]
 
 
+class QueryVectors:
+    """Has the text for its vector."""
+
+    async def vector(self, store: VectorStore, text: str) -> str:
+        return text
+
+
 class Log:
     """A log whose head can be moved."""
 
@@ -88,10 +95,6 @@ async def test_hybrid_asks_every_retriever_and_cuts_after_fusion() -> None:
 async def test_dense_merges_vector_stores_by_score() -> None:
     """Hits of several vector stores are merged, best first, and cut to k."""
 
-    class QueryVectors:
-        async def vector(self, store: VectorStore, text: str) -> str:
-            return text
-
     class Everything:
         def chunk_ids(self, store: VectorStore, query: Query) -> None:
             return None
@@ -117,10 +120,6 @@ async def test_queries_that_come_together_search_an_index_once() -> None:
     calls: list[tuple[str, list[str], int, object]] = []
     began, go = threading.Event(), threading.Event()
     wrong = Comparison("eq", "year", "wrong")
-
-    class QueryVectors:
-        async def vector(self, store: VectorStore, text: str) -> str:
-            return text
 
     class Years:
         def chunk_ids(self, store: VectorStore, query: Query) -> str | None:
