@@ -5,8 +5,8 @@ Under load this saves more than the work: many threads that take turns with Pyth
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
@@ -66,6 +66,25 @@ class Coalescer(Generic[K, R]):
                     future.set_exception(result)
                 else:
                     future.set_result(result)
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """Return what each brings, in order; all run at the same time, and none of them runs on when this ends.
+
+    `asyncio.gather` leaves the others to themselves as soon as one fails or hears that all are cancelled.
+
+    Raises:
+        Exception: The first one that a work raised; the others are cancelled.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            # Whoever has heard of it is not disturbed at their end.
+            if not task.cancelling():
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def one_by_one(work: Callable[[K], R]) -> Coalescer[K, R]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from rag_server.coalescing import SharedReads
+from rag_server.coalescing import SharedReads, all_of
 from rag_server.observability import CACHE_LOOKUPS
 from rag_server.protocols import Cache, ChunkLog, Json, Retriever
 from rag_server.types import Cursor, FoundAt, Hit, Query, VectorStore
@@ -54,7 +54,7 @@ class Heads:
         """Return the query with the heads of its vector stores, read now unless it has them."""
         if all(store.id in query.heads for store in query.vector_stores):
             return query
-        found = await asyncio.gather(*map(self._reads.result, query.vector_stores))
+        found = await all_of(map(self._reads.result, query.vector_stores))
         return replace(query, heads={store.id: head for store, head in zip(query.vector_stores, found, strict=True)})
 
 

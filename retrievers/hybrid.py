@@ -1,10 +1,10 @@
 """Fuses the rankings of several retrievers."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import starmap
 
+from rag_server.coalescing import all_of
 from rag_server.protocols import Retriever
 from rag_server.types import FoundAt, Hit, Query
 
@@ -21,7 +21,7 @@ class HybridRetriever:
 
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         """Return up to `k` chunks, highest fused score first."""
-        rankings = await asyncio.gather(*(retriever.retrieve(query, k) for retriever in self._retrievers.values()))
+        rankings = await all_of(retriever.retrieve(query, k) for retriever in self._retrievers.values())
         return reciprocal_rank_fusion(dict(zip(self._retrievers, rankings, strict=True)), k)
 
 

@@ -1,10 +1,9 @@
 """Turns a request for an answer into one for the pipeline: which vector stores it names, and how they are searched."""
 
-import asyncio
-
 from rag_server.answer import PassageUrl
 from rag_server.api.options import options_with
 from rag_server.api.schemas import MAX_QUERY_CHARACTERS, RagBody
+from rag_server.coalescing import all_of
 from rag_server.errors import InvalidRequestError, ModelNotFoundError, NotFoundError, PromptTooLongError
 from rag_server.filters import parse_filter
 from rag_server.pipeline import RagRequest
@@ -27,7 +26,7 @@ async def vector_stores_of(model: str, rag: RagBody | None, services: Services, 
     """
     if rag is not None and rag.vector_store_ids:
         names = dict.fromkeys(rag.vector_store_ids)
-        return tuple(await asyncio.gather(*(services.vector_store(name, access) for name in names)))
+        return tuple(await all_of(services.vector_store(name, access) for name in names))
     if not model.startswith(RAG_PREFIX):
         if rag is not None:
             raise InvalidRequestError("name at least one vector store, or use a model rag/<name>", "rag.vector_store_ids")

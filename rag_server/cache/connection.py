@@ -25,10 +25,12 @@ class Connection:
         self._complaint = complaint
         self._redis: Redis | None = None
         self._rests_until = 0.0
-        self._failing = False
+        self._failing = self._is_closed = False
 
     def client(self, timeout_s: float) -> Redis | None:
-        """Return the client, None while there is nobody to ask."""
+        """Return the client, None while there is nobody to ask, and once it is closed."""
+        if self._is_closed:
+            return None
         url = self._url()
         if url is not None and self._redis is None:
             self._redis = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
@@ -48,6 +50,11 @@ class Connection:
         self._failing = True
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection; none is made any more."""
+        self._is_closed = True
         if self._redis is not None:
-            await self._redis.aclose()
+            try:
+                await self._redis.aclose()
+            except FAILURES as error:
+                # Its end is not waited for longer: there is more to be ended after it.
+                log.warning("a connection of the cache was cut", reason=str(error) or type(error).__name__)

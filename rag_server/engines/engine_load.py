@@ -1,6 +1,5 @@
 """How busy the engine is, by its own metrics: vLLM tells how many requests run in it and how many wait."""
 
-import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from rag_server.coalescing import all_of
 from rag_server.engines.addresses import addresses_in, url_at
 from rag_server.errors import EngineUnavailableError
 
@@ -57,7 +57,7 @@ class EngineMetrics:
             addresses = addresses_in(self._base_url())
         except EngineUnavailableError:
             return {}
-        return dict(zip(addresses, await asyncio.gather(*map(self._read, addresses)), strict=True))
+        return dict(zip(addresses, await all_of(map(self._read, addresses)), strict=True))
 
     async def _read(self, address: str) -> str:
         """Return what an address tells, nothing if it cannot be read."""

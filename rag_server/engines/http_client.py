@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
+from rag_server.coalescing import all_of
 from rag_server.engines.addresses import url_at, without_password
 from rag_server.engines.engine_json import parsed
 from rag_server.engines.refusals import refusal
@@ -115,7 +116,7 @@ class EngineHttpClient:
             EngineUnavailableError: The engine is a child of this server and has no address now.
         """
         request = _Request("GET", path, None)
-        return list(await asyncio.gather(*(self._fault(replica, request, timeout_s) for replica in self._replicas.all())))
+        return await all_of(self._fault(replica, request, timeout_s) for replica in self._replicas.all())
 
     async def _fault(self, replica: Replica, request: _Request, timeout_s: float) -> str | None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rag_server.coalescing import Coalescer, SharedReads, one_by_one
+from rag_server.coalescing import Coalescer, SharedReads, all_of, one_by_one
 
 
 class Work:
@@ -168,3 +168,41 @@ async def test_who_goes_away_ends_no_read_of_others() -> None:
     assert await stays == 0
     assert await shared.result("a") == 0
     assert shelf.begun == ["a", "a"]
+
+
+async def stubborn(ended: list[str], name: str) -> str:
+    """Hears that it is cancelled, and takes a moment."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        for _ in range(20):
+            await asyncio.sleep(0)
+    ended.append(name)
+    return name
+
+
+async def test_nothing_runs_on_when_all_are_cancelled() -> None:
+    """Who hears late that it is over has ended before whoever waits for all is told."""
+    ended: list[str] = []
+    waiting = asyncio.ensure_future(all_of([asyncio.sleep(60, "a"), stubborn(ended, "b")]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert ended == ["b"]
+
+
+async def test_one_that_fails_ends_the_others() -> None:
+    """The error is told once the others have ended."""
+    ended: list[str] = []
+
+    async def failing() -> str:
+        await asyncio.sleep(0)
+        raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        await all_of([failing(), stubborn(ended, "b")])
+    assert ended == ["b"]
+    assert await all_of([asyncio.sleep(0, "a"), asyncio.sleep(0, "b")]) == ["a", "b"]

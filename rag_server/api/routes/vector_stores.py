@@ -14,6 +14,7 @@ from rag_server.api.listing import PageDep, list_object
 from rag_server.api.options import options_with
 from rag_server.api.schemas_stores import AttachBody, CreateVectorStoreBody, SearchBody, UpdateVectorStoreBody
 from rag_server.api.search_scores import shown_scores
+from rag_server.coalescing import all_of
 from rag_server.errors import InvalidRequestError
 from rag_server.filters import parse_filter
 from rag_server.observability import StageTimer
@@ -125,7 +126,7 @@ async def _search(body: SearchBody, query: Query, services: Services, passage_ur
 
 async def _rewritten(pipeline: RagPipeline, queries: Sequence[str]) -> tuple[list[str], Json]:
     """Return the queries as the engine words them for a search, and what the answer says of it."""
-    rewritten = await asyncio.gather(*(pipeline.rewrite_query(query) for query in queries))
+    rewritten = await all_of(pipeline.rewrite_query(query) for query in queries)
     fallback = next((one.fallback for one in rewritten if one.fallback is not None), None)
     return [one.text for one in rewritten], {"queries": list(queries), "fallback": fallback}
 

@@ -6,6 +6,8 @@ import signal
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from rag_server.cache import connection, redis_cache, valkey_process
 from rag_server.cache.keys import cache_key
@@ -102,6 +104,36 @@ async def test_server_that_hangs_is_left_alone_for_a_while(
     assert asked_once > 0
     assert (hanging.num_connections == asked_once) == rests
     assert CACHE_LOOKUPS.labels("a", "unavailable")._value.get() == before + 4
+
+
+async def test_a_closed_cache_misses(valkey: ValkeyProcess) -> None:
+    """A request that ends later than the cache opens no connection, which nobody would close."""
+    cache = RedisCache(lambda: valkey.url)
+    await cache.set("answer:a", b"value", ttl_s=60)
+    await cache.aclose()
+
+    await cache.set("answer:a", b"other", ttl_s=60)
+    assert await cache.get("answer:a") is None
+    again = RedisCache(lambda: valkey.url)
+    assert await again.get("answer:a") == b"value"
+    await again.aclose()
+
+
+async def test_a_connection_that_does_not_end_in_time_stops_nobody(
+    valkey: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing returns: whoever ends a server has more to end."""
+
+    async def late(self: AbstractConnection, **_: object) -> None:
+        raise RedisTimeoutError("Timed out closing connection")
+
+    cache = RedisCache(lambda: valkey.url)
+    await cache.set("a", b"value", ttl_s=60)
+    with monkeypatch.context() as patched:
+        patched.setattr(AbstractConnection, "disconnect", late)
+        await cache.aclose()
+
+    await cache.aclose()
 
 
 async def test_cache_before_its_server_is_up_misses() -> None:
