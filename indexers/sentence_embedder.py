@@ -12,6 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from indexers import bfloat16, traced
+from indexers.batch_size import USUAL, BatchSize, machine_of
 from indexers.llm_embedder import ADAPTER_FILE, open_adapted
 from rag_server.errors import ConfigError, InvalidRequestError, MissingExtraError
 from rag_server.types import Vectors
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
-BATCH_SIZE = 32
 # The names under which sentence-transformers looks for what goes before a passage, in its order.
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 DECISIVE_SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".bin")
@@ -31,8 +31,8 @@ SAMPLED_BYTES = 4 * 1024**2
 class SentenceEmbedder:
     """A sentence-transformers folder, with the query and passage prompts that its own configuration names."""
 
-    def __init__(self, model: str | None = None, *, device: str | None = None) -> None:
-        """Load the model.
+    def __init__(self, model: str | None = None, *, device: str | None = None, speeds: Path | None = None) -> None:
+        """Load the model; with how many passages at once it is fastest is remembered in the file `speeds`.
 
         Raises:
             ConfigError: `model` is no sentence-transformers folder.
@@ -48,6 +48,7 @@ class SentenceEmbedder:
         self.model_id = PACKAGED_MODEL if model is None else f"{folder.resolve().name}@{_fingerprint(folder)}"
         self._model = _fastest(folder, device)
         self._matryoshka_dimensions = _matryoshka_dimensions(folder)
+        self._batch_size = BatchSize(f"{self.model_id} on {machine_of(self._model.device)}", speeds)
         self._tokenizer = Tokenizer.from_file(str(_tokenizer_file(folder)))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -63,11 +64,15 @@ class SentenceEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Return one unit vector per query, (len(texts), dimension) float32."""
-        return self._unit_rows(self._model.encode_query(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
+        return self._unit_rows(self._model.encode_query(list(texts), batch_size=USUAL, show_progress_bar=False))
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Return one unit vector per passage, (len(texts), dimension) float32."""
-        return self._unit_rows(self._model.encode_document(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
+
+        def encode(batch_size: int) -> object:
+            return self._model.encode_document(list(texts), batch_size=batch_size, show_progress_bar=False)
+
+        return self._unit_rows(self._batch_size.embed(texts, encode))
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Return the character span of every token of `text`, in order, special tokens left out."""

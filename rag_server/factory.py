@@ -117,7 +117,7 @@ def load_embedder(settings: Settings) -> Embedder:
     """Load the configured embedding model; takes seconds."""
     from indexers.sentence_embedder import SentenceEmbedder
 
-    return SentenceEmbedder(settings.embedder.model, device=settings.embedder.device)
+    return SentenceEmbedder(settings.embedder.model, device=settings.embedder.device, speeds=_speeds(settings))
 
 
 def build_embedders(settings: Settings, configured: Embedder) -> Embedders:
@@ -125,7 +125,12 @@ def build_embedders(settings: Settings, configured: Embedder) -> Embedders:
     from indexers.embedders import StoreEmbedders
     from indexers.sentence_embedder import SentenceEmbedder
 
-    return StoreEmbedders(configured, lambda location: SentenceEmbedder(location, device=settings.embedder.device))
+    device, speeds = settings.embedder.device, _speeds(settings)
+    return StoreEmbedders(configured, lambda location: SentenceEmbedder(location, device=device, speeds=speeds))
+
+
+def _speeds(settings: Settings) -> Path:
+    return settings.data_dir / "embedding-speed.json"
 
 
 def build_chunker(settings: Settings) -> Callable[..., list[Chunk]]:
