@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pytest
-
 from rag_server.config import Settings
 
 NUM_ROWS = 200
@@ -42,7 +40,6 @@ def test_a_cluster_answers_the_same_rows(
     tmp_path: Path,
 ) -> None:
     """Two workers of a local cluster give the same answers and the same errors, each row once."""
-    pytest.importorskip("ray", reason='Ray is in no lock of the server: `pip install "ray[data]"` brings it')
     index("docs", {f"{name}.md": f"# {name}\n\nThe number of {name} is {100 + place}." for place, name in enumerate(SUBJECTS)})
     _write_rows(tmp_path / "in.jsonl")
     with scripted_engine() as engine:

@@ -24,7 +24,6 @@ from rag_server.jobs.worker import NoProgress
 from rag_server.types import Access, NewFile
 
 EMBEDDER = HashEmbedder("a")
-RAY = 'Ray is in no lock of the server: `pip install "ray[data]"` brings it'
 # The parts of a cluster find each other by this machine's own address, which the guard takes for another machine's.
 OWN = {"PYTHONPATH": "", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -54,7 +53,6 @@ def _stored(settings: Settings, collection: str) -> tuple[list[tuple[str, ...]],
 
 def test_a_cluster_stores_the_same(tmp_path: Path) -> None:
     """Chunks, vectors and errors are those of a run without a cluster; a second run finds everything unchanged."""
-    pytest.importorskip("ray", reason=RAY)
     settings, folder = load_settings({}, data_dir=tmp_path / "data"), tmp_path / "in"
     write_corpus(folder, 120, random.Random(1))
     (folder / "guide.md").write_text("# Cats\n\nThey sleep all day. " * 30 + "\n\n## Dogs\n\nThey bark all night. " * 30)
@@ -78,8 +76,6 @@ def test_a_cluster_stores_the_same(tmp_path: Path) -> None:
 
 def test_nothing_is_lost_or_twice_after_a_kill(capsys: pytest.CaptureFixture[str]) -> None:
     """Killed with its whole cluster and called again, the command stores each of 200 documents and each chunk once."""
-    pytest.importorskip("ray", reason=RAY)
-
     report = run_test(200, 1, seed=1)
     print_report(report, "a test")
 
@@ -92,7 +88,6 @@ def test_nothing_is_lost_or_twice_after_a_kill(capsys: pytest.CaptureFixture[str
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
     """One line says what is wrong with the address, and nothing is indexed."""
-    pytest.importorskip("ray", reason=RAY)
     (tmp_path / "note.txt").write_text("Cats sleep.")
 
     status, _, told = _index(
