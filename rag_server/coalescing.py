@@ -11,13 +11,16 @@ from typing import Any, Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
-MOST_ONE_BY_ONE = 32
+# More at once are hardly done faster, and whoever comes next waits for all of them.
+MOST_TOGETHER = 32
 
 
 class Coalescer(Generic[K, R]):
     """Hands what was asked for to a function that takes several, in a thread; what waits meanwhile is its next portion."""
 
-    def __init__(self, work: Callable[[Sequence[K]], Sequence[R | Exception]], *, most: int, at_once: int = 1) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[K]], Sequence[R | Exception]], *, most: int = MOST_TOGETHER, at_once: int = 1
+    ) -> None:
         """Take the function, which returns a result or an error for each, and how many it is given at most.
 
         So many portions run at once, in threads of their own.
@@ -93,7 +96,7 @@ def one_by_one(work: Callable[[K], R]) -> Coalescer[K, R]:
     def work_on_all(portion: Sequence[K]) -> list[R | Exception]:
         return [_result(work, asked) for asked in portion]
 
-    return Coalescer(work_on_all, most=MOST_ONE_BY_ONE, at_once=half_of_the_cores())
+    return Coalescer(work_on_all, at_once=half_of_the_cores())
 
 
 def half_of_the_cores() -> int:

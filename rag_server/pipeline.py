@@ -25,9 +25,6 @@ from rag_server.types import Access, Hit, Passage, Query, Ranking, Search
 # What whoever asks needs, in one place.
 __all__ = ["PreparedAnswer", "RagOptions", "RagPipeline", "RagRequest"]
 
-# Whose passages are read together.
-MOST_QUERIES = 32
-
 
 class RagPipeline:
     """Answers questions from vector stores. The API, the batch job and the evaluation call this and nothing below it."""
@@ -51,7 +48,7 @@ class RagPipeline:
         self._rewriter = rewriter
         self._retrievers = retrievers
         self._rerankers = rerankers
-        self._passages = Coalescer[tuple[tuple[Hit, ...], Access], list[Passage]](passages.of_each, most=MOST_QUERIES)
+        self._passages = Coalescer[tuple[tuple[Hit, ...], Access], list[Passage]](passages.of_each)
         self._place = place
         self._engine = engine
         self._sentences = sentences

@@ -8,9 +8,6 @@ from rag_server.coalescing import Coalescer, half_of_the_cores
 from rag_server.protocols import ChunkSelection, Indexes, QueryVectors
 from rag_server.types import Hit, Query, Vectors, VectorStore
 
-# Queries that search an index together take little more than one of them; whoever comes next waits for all of them.
-MAX_TOGETHER = 32
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Search:
@@ -28,7 +25,7 @@ class DenseRetriever:
         self._query_vectors = query_vectors
         self._indexes = indexes
         self._selection = selection
-        self._searches = Coalescer(self._search_all, most=MAX_TOGETHER, at_once=half_of_the_cores())
+        self._searches = Coalescer(self._search_all, at_once=half_of_the_cores())
 
     async def retrieve(self, query: Query, k: int) -> list[Hit]:
         """Return up to `k` of the chunks that the query may find, highest inner product first."""

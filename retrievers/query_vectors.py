@@ -11,8 +11,6 @@ from rag_server.protocols import Cache, Embedder, Embedders
 from rag_server.types import Vectors, VectorStore
 
 KEEP_S = 24 * 3600
-# More queries at once are embedded hardly faster, and whoever comes next waits for all of them.
-MAX_TOGETHER = 32
 # Of a unit vector in single precision.
 LENGTH_TOLERANCE = 1e-3
 
@@ -47,7 +45,7 @@ class CachedQueryVectors:
         if name not in self._models:
             # A model beside the configured one may have to be loaded first.
             embedder = await asyncio.to_thread(self._embedders.of, vector_store)
-            together = Coalescer[str, Vectors](lambda texts: list(embedder.embed_queries(texts)), most=MAX_TOGETHER)
+            together = Coalescer[str, Vectors](lambda texts: list(embedder.embed_queries(texts)))
             self._models.setdefault(name, (embedder, together))
         return self._models[name]
 
