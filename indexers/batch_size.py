@@ -33,7 +33,7 @@ MARGIN = 1.05
 class BatchSize:
     """The usual size, until samples of each have told the fastest one, which is remembered in a file."""
 
-    def __init__(self, machine: str, remembered: Path | None) -> None:
+    def __init__(self, machine: str, remembered: Path) -> None:
         """Take what the file told before; `machine` names the model and all that its speed turns on."""
         self._machine = machine
         self._path = remembered
@@ -65,7 +65,7 @@ class BatchSize:
     def _remember(self, size: int, rates: dict[int, float]) -> None:
         log.info("batch size chosen", machine=self._machine, size=size, characters_per_s=rates)
         # On another machine than the data directory's it is learnt anew each time.
-        if self._path is None or not self._path.parent.is_dir():
+        if not self._path.parent.is_dir():
             return
         told = {"batch_size": size, "characters_per_s": {str(size): round(rate) for size, rate in rates.items()}}
         try:
@@ -90,10 +90,10 @@ def machine_of(device: "torch.device") -> str:
     return f"{device.type} ({units}, {torch.get_num_threads()} threads)"
 
 
-def _read(path: Path | None) -> dict[str, object]:
+def _read(path: Path) -> dict[str, object]:
     """Return what is remembered, nothing where the file is missing or damaged: all of it can be learnt again."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+        known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

@@ -32,7 +32,7 @@ class SentenceEmbedder:
     """A sentence-transformers folder, with the query and passage prompts that its own configuration names."""
 
     def __init__(self, model: str | None = None, *, device: str | None = None, speeds: Path | None = None) -> None:
-        """Load the model; with how many passages at once it is fastest is remembered in the file `speeds`.
+        """Load the model; with how many passages at once it is fastest is learnt if it can be remembered in a file, `speeds`.
 
         Raises:
             ConfigError: `model` is no sentence-transformers folder.
@@ -48,7 +48,7 @@ class SentenceEmbedder:
         self.model_id = PACKAGED_MODEL if model is None else f"{folder.resolve().name}@{_fingerprint(folder)}"
         self._model = _fastest(folder, device)
         self._matryoshka_dimensions = _matryoshka_dimensions(folder)
-        self._batch_size = BatchSize(f"{self.model_id} on {machine_of(self._model.device)}", speeds)
+        self._batch_size = None if speeds is None else BatchSize(f"{self.model_id} on {machine_of(self._model.device)}", speeds)
         self._tokenizer = Tokenizer.from_file(str(_tokenizer_file(folder)))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -72,7 +72,7 @@ class SentenceEmbedder:
         def encode(batch_size: int) -> object:
             return self._model.encode_document(list(texts), batch_size=batch_size, show_progress_bar=False)
 
-        return self._unit_rows(self._batch_size.embed(texts, encode))
+        return self._unit_rows(encode(USUAL) if self._batch_size is None else self._batch_size.embed(texts, encode))
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Return the character span of every token of `text`, in order, special tokens left out."""

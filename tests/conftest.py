@@ -36,6 +36,7 @@ hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("untimed")
 
 from eval.postgresql import Cluster, programs, running_cluster
+from indexers.sentence_embedder import SentenceEmbedder
 from rag_server import factory
 from rag_server.api.app import create_app
 from rag_server.commands.indexing import ingest_files
@@ -68,7 +69,7 @@ def log_as_it_was() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
     """The packaged embedding model, loaded once."""
-    return factory.load_embedder(load_settings({}))
+    return SentenceEmbedder()
 
 
 @pytest.fixture

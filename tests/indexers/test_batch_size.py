@@ -55,9 +55,9 @@ def test_the_fastest_size_is_used_after_samples_of_each_and_by_the_next_process(
     assert json.loads(path.read_text())[MACHINE] == {"batch_size": 8, "characters_per_s": rates}
 
 
-def test_few_passages_are_no_sample(machine: Clock) -> None:
+def test_few_passages_are_no_sample(machine: Clock, tmp_path: Path) -> None:
     """Less than a batch of the greatest size goes as usual, however often."""
-    learning = BatchSize(MACHINE, None)
+    learning = BatchSize(MACHINE, tmp_path / "speed.json")
     for _ in range(20):
         learning.embed(PASSAGES[1:], machine.encode)
 
