@@ -82,12 +82,13 @@ async def all_of(works: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
-    finally:
+    except BaseException:
         for task in tasks:
             # Whoever has heard of it is not disturbed at their end.
             if not task.cancelling():
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def one_by_one(work: Callable[[K], R]) -> Coalescer[K, R]:

@@ -27,14 +27,16 @@ def _write_rows(path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, dict]:
-    """Return the rows by their ids, without their timings and with the names of their passages; each is there once."""
+    """Return the rows by their ids, without their timings and with their passages in the order of ids; each is there once."""
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({row["id"] for row in found}) == len(found)
     for row in found:
         row.pop("timings_ms", None)
         # Vectors of questions differ in their last bits by what was embedded beside them: of passages that are nearly as near
         # either may stand first.
-        row["passages"] = {passage["document_id"] for passage in row.get("passages", ())}
+        for passage in row.get("passages", ()):
+            del passage["rank"], passage["score"]
+        row.get("passages", []).sort(key=lambda passage: passage["id"])
     return {row["id"]: row for row in found}
 
 
