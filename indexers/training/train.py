@@ -44,7 +44,9 @@ NEVER = Weight(0, 0)
 class Sources:
     """What is trained, and on what. `evaluation` holds queries that are measured with, which must not be trained on.
 
-    Negatives are mined from all passages of `data` and `corpus` with the embedder `miner`, not at all where it is None.
+    Negatives are mined from all passages of `data` and `corpus` with the embedder `miner`, not at all where it is None. The
+    mined are kept in the folder `mined`, for runs that go on: the last bits of a vector are others with other threads, and then
+    the passages that are nearly as near are too.
     """
 
     base: Path
@@ -53,6 +55,7 @@ class Sources:
     corpus: Path | None = None
     miner: str | None = None
     mining: MiningOptions = field(default_factory=MiningOptions)
+    mined: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,25 @@ def _examples(sources: Sources) -> list[Example]:
         check_not_measured(examples, sources.evaluation)
     if sources.miner is None:
         return examples
+    facts = (file_hash(sources.data), sources.corpus and file_hash(sources.corpus), sources.miner, sources.mining)
+    name = f"mined-{hashlib.sha256(str(facts).encode()).hexdigest()[:16]}.jsonl"
+    kept = None if sources.mined is None else sources.mined / name
+    if kept is not None and kept.is_file():
+        return read_examples(kept)
     corpus = [] if sources.corpus is None else read_passages(sources.corpus)
     miner = SentenceEmbedder(None if sources.miner == PACKAGED else sources.miner)
     mined = mine_negatives(examples, corpus, miner, sources.mining)
     log.info("mined negatives", examples=len(mined), miner=miner.model_id)
+    if kept is not None:
+        _write(kept, mined)
     return mined
+
+
+def _write(path: Path, examples: Sequence[Example]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text("".join(f"{example.model_dump_json()}\n" for example in examples), encoding="utf-8")
+    unfinished.replace(path)
 
 
 def _hash(examples: Sequence[Example]) -> str:
@@ -147,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the status is 1 where there is no embedder in the end."""
     given = _parser().parse_args(arguments)
     mining = MiningOptions(given.mined, given.skip_ranks)
-    sources = Sources(given.base, given.data, given.evaluation, given.corpus, given.mine, mining)
+    sources = Sources(given.base, given.data, given.evaluation, given.corpus, given.mine, mining, given.out)
     try:
         options = training_options(given)
         if given.baseline:

@@ -9,6 +9,9 @@ import pytest
 
 from indexers.sentence_embedder import SentenceEmbedder
 from indexers.training import grl
+from indexers.training import train as train_module
+from indexers.training.data import Example, read_examples
+from indexers.training.negatives import mine_negatives
 from indexers.training.train import main, weights
 from rag_server.errors import ConfigError
 from rag_server.learning.loop import last_checkpoint
@@ -153,3 +156,35 @@ def test_folder_of_another_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ConfigError, match="RAG_EMBEDDER__MODEL"):
         SentenceEmbedder(str(tmp_path))
+
+
+def test_mined_negatives_are_kept_for_a_run_that_goes_on(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was mined once is what both runs of the command learn from, and a run that goes on; other data is mined anew."""
+    mined: list[int] = []
+
+    def mine(examples: list[Example], *others: Any) -> list[Example]:
+        mined.append(len(examples))
+        return mine_negatives(examples, *others)
+
+    def examples_of(run: str) -> str:
+        return str(json.loads((tmp_path / "out" / run / "training.json").read_text())["examples"])
+
+    monkeypatch.setattr(train_module, "mine_negatives", mine)
+    mining = [*arguments, "--mine", "packaged", "--mined", "1", "--skip-ranks", "0"]
+    main([*mining, "--baseline"])
+    first = examples_of("")
+    main(mining)
+
+    assert mined == [len(NUMBERS)]
+    assert first == examples_of("contrastive") == examples_of("")
+    (kept,) = (tmp_path / "out").glob("mined-*.jsonl")
+    assert [len(example.negatives) for example in read_examples(kept)] == [2] * len(NUMBERS)
+
+    data = tmp_path / "data.jsonl"
+    data.write_text(data.read_text() + json.dumps({"query": "Where is nine?", "positives": ["The place of nine."]}))
+    main([*mining, "--out", str(tmp_path / "out" / "other")])
+    with pytest.raises(SystemExit, match="another run"):
+        main(mining)
+    assert mined == [len(NUMBERS), len(NUMBERS) + 1, len(NUMBERS) + 1]
