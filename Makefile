@@ -151,12 +151,15 @@ train-embedder: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the embedder, a
 	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m indexers.training.train --base $(BASE) --data $(TRAINING)/embedder/pairs.jsonl \
 		--mine packaged --out $(TRAINING)/embedder/run --baseline $(ARGS)
 
+# All of them may be trained on for a model that ships.
+RANKING_SETS = xquad-en litm-oracle hotpotqa 2wikimultihopqa
+
 .PHONY: train-ranker
 train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's adapter (needs RAG_EVAL_DATA; two hours on a CPU)
 	mkdir -p $(TRAINING)/ranker
-	for set in hotpotqa 2wikimultihopqa; do \
-		$(BIN)/python -m eval.tuning.ranking_labels --dataset $$set --out $(TRAINING)/ranker/$$set.jsonl || exit 1; done
-	cat $(TRAINING)/ranker/hotpotqa.jsonl $(TRAINING)/ranker/2wikimultihopqa.jsonl > $(TRAINING)/ranker/labels.jsonl
+	for set in $(RANKING_SETS); do \
+		$(BIN)/python -m eval.tuning.ranking_labels --dataset $$set --first-stage lexical --balanced --out $(TRAINING)/ranker/$$set.jsonl || exit 1; done
+	cat $(RANKING_SETS:%=$(TRAINING)/ranker/%.jsonl) > $(TRAINING)/ranker/labels.jsonl
 	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m rerankers.training.train --base $(BASE) --labels $(TRAINING)/ranker/labels.jsonl \
 		--out $(TRAINING)/ranker/run $(ARGS)
 

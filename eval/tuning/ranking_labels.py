@@ -34,8 +34,8 @@ from rag_server.types import RankingReport
 from rerankers.training.labels import WINDOW, Candidate, RankingLabel, judged_label, teacher_label, write_labels
 
 JUDGMENTS = {"nfcorpus-train": "qrels.train.tsv.gz", "nfcorpus-dev": "qrels.dev.tsv", "scifact-train": "qrels.train.tsv"}
-MULTI_HOP = ("hotpotqa", "2wikimultihopqa")
-DATASETS = (*JUDGMENTS, *MULTI_HOP)
+QUESTION_SETS = ("xquad-en", "litm-oracle", "hotpotqa", "2wikimultihopqa")
+DATASETS = (*JUDGMENTS, *QUESTION_SETS)
 JUDGED = "judgments"
 # The teacher that orders window by window, of which a pass gets only the best right.
 WINDOWED = "sliding_window"
@@ -64,8 +64,8 @@ def load_collection(name: str, split: Split) -> Collection:
     Raises:
         ConfigError: Its files are not where RAG_EVAL_DATA says, or are malformed.
     """
-    if name in MULTI_HOP:
-        return _multi_hop(name, split)
+    if name in QUESTION_SETS:
+        return _of_questions(name, split)
     if name not in JUDGMENTS:
         return _of_beir(load_beir(name))
     of_set = name.rpartition("-")[0]
@@ -88,7 +88,7 @@ def _of_beir(dataset: RetrievalDataset) -> Collection:
     return Collection(tuple(documents), dataset.queries, dataset.qrels)
 
 
-def _multi_hop(name: str, split: Split) -> Collection:
+def _of_questions(name: str, split: Split) -> Collection:
     """Return all passages of all questions as one collection; the gold ones of a question are what is relevant to it."""
     dataset = load_questions(name)
     questions = (held_out if split.held_out else trained_on)(dataset.questions, split.share)
@@ -127,6 +127,17 @@ def judged_labels(collection: Collection, candidates: Mapping[str, Sequence[Cand
     ]
 
 
+def balanced(labels: Sequence[RankingLabel]) -> list[RankingLabel]:
+    """Return as many labels whose best passage stands first already as of the others, in their order.
+
+    Where the first stage is right nine times of ten, a model learns soonest to repeat it.
+    """
+    num_misplaced = sum(label.permutation[0] != 0 for label in labels)
+    in_place = [label.query_id for label in labels if label.permutation[0] == 0]
+    chosen = set(sorted(in_place, key=content_hash)[:num_misplaced])
+    return [label for label in labels if label.permutation[0] != 0 or label.query_id in chosen]
+
+
 async def teacher_labels(
     teacher: Reranker, queries: Mapping[str, str], candidates: Mapping[str, Sequence[Candidate]], *, window: int | None
 ) -> AsyncIterator[tuple[RankingLabel, RankingReport]]:
@@ -135,8 +146,8 @@ async def teacher_labels(
         yield await teacher_label(teacher, query_id, queries[query_id], found, window=window)
 
 
-async def _write_teacher_labels(path: Path, name: str, collection: Collection, found: Mapping[str, Sequence[Candidate]]) -> int:
-    """Write the labels of a teacher named as eval.run_rerank names rerankers, and say how well it kept to the format."""
+async def _labels_of_teacher(name: str, collection: Collection, found: Mapping[str, Sequence[Candidate]]) -> list[RankingLabel]:
+    """Return the labels of a teacher named as eval.run_rerank names rerankers, and say how well it kept to the format."""
     (variant,) = parse_variants(name, load_settings())
     async with engine_of(variant.settings, needed=variant.asks_engine) as engine:
         teacher = (await build(variant, engine)).reranker
@@ -146,7 +157,7 @@ async def _write_teacher_labels(path: Path, name: str, collection: Collection, f
             labels.append(label)
             total += report
     print(f"{total.calls} calls, {total.repaired} outputs repaired, {total.missing} passages not named", file=sys.stderr)
-    return write_labels(path, labels)
+    return labels
 
 
 def _run(given: argparse.Namespace, _: str) -> None:
@@ -158,9 +169,10 @@ def _run(given: argparse.Namespace, _: str) -> None:
     if not found:
         raise ConfigError(f"no query of {given.dataset} has a relevant passage among its candidates: ask for more of them")
     if given.teacher == JUDGED:
-        number = write_labels(given.out, judged_labels(collection, found))
+        labels = judged_labels(collection, found)
     else:
-        number = asyncio.run(_write_teacher_labels(given.out, given.teacher, collection, found))
+        labels = asyncio.run(_labels_of_teacher(given.teacher, collection, found))
+    number = write_labels(given.out, balanced(labels) if given.balanced else labels)
     print(f"{given.out}: {number:,} labels of {len(collection.queries):,} queries")
 
 
@@ -172,6 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--num-candidates", type=int, default=20)
     parser.add_argument("--num-queries", type=int, help="only the first so many")
     parser.add_argument("--teacher", default=JUDGED, help=f"{JUDGED}, or a reranker as eval.run_rerank names them")
+    parser.add_argument(
+        "--balanced", action="store_true", help="of queries whose best passage is found first, only as many as of others"
+    )
     parser.add_argument("--held-out-share", type=float, default=Split().share)
     parser.add_argument("--held-out", action="store_true", help="write what is held out, not the rest")
     parser.add_argument("--out", type=Path, required=True, help="label file")

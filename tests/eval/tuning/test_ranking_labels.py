@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from eval.tuning.first_stage import lexical_searcher
-from eval.tuning.ranking_labels import Split, find_candidates, judged_labels, load_collection, main
+from eval.tuning.ranking_labels import Split, balanced, find_candidates, judged_labels, load_collection, main
 from rag_server.learning.splits import is_held_out
 from rag_server.protocols import Embedder
-from rerankers.training.labels import Candidate, read_labels
+from rerankers.training.labels import Candidate, judged_label, read_labels
 from tests.eval.tuning.conftest import TOPICS
 
 
@@ -47,6 +47,20 @@ def test_multi_hop_questions_have_both_gold_passages_first(embedder: Embedder) -
         topic = one.query_id[1:]
         assert {one.passages[index].text[-6:] for index in one.permutation[:2]} == {"part 1", "part 2"}
         assert all(topic in one.passages[index].text for index in one.permutation[:2])
+
+
+def test_balanced_labels_have_as_many_right_first_as_not() -> None:
+    """All whose best passage is not the first are there, as many others, the same each time, in the order of before."""
+    candidates = [Candidate(id=id_, text=id_) for id_ in "abc"]
+    best = {"q0": "a", "q1": "b", "q2": "a", "q3": "a", "q4": "c", "q5": "a"}
+    labels = [judged_label(query, query, candidates, {one: 1}) for query, one in best.items()]
+    chosen = [one.query_id for one in balanced(labels)]
+
+    assert len(chosen) == 4
+    assert {"q1", "q4"} < set(chosen)
+    assert chosen == sorted(chosen)
+    assert chosen == [one.query_id for one in balanced(labels)]
+    assert balanced(labels[2:4]) == []
 
 
 @pytest.mark.usefixtures("data")
