@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from eval.command import run_command
-from eval.qa.arguments import at_least_one
+from eval.qa.arguments import at_least_one, share
 from eval.ranking.datasets import load_beir, load_reranking
 from eval.report import as_text
 from eval.tuning import measuring
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     for kind in get_args(ModelKind):
         of_kind = kinds.add_parser(kind)
         of_kind.add_argument("--new", type=Path, required=True, help="folder of the new model, with safetensors")
-        of_kind.add_argument("--held-out", type=_share, help="only questions of this share, which was kept from training")
+        of_kind.add_argument("--held-out", type=share, help="only questions of this share, which was kept from training")
         of_kind.add_argument("--out", type=Path, default=Path("evaluation.json"), help="file for the evaluation")
         _ADD[kind](of_kind)
     return parser
@@ -188,13 +188,6 @@ _ADD = {
     "cross_encoder": _add_cross_encoder,
     "embedder": _add_embedder,
 }
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
-    return share
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,14 @@ def at_least_one(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """Return the share, for argparse to refuse what does not lie between 0 and 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
+    return value
+
+
 def add_asking_arguments(parser: argparse.ArgumentParser, *, questions: int, answer_tokens: int) -> None:
     """Add how many questions are asked and how, with these defaults, and where the report goes."""
     numbers = {
