@@ -2,15 +2,18 @@
 
 python -m eval.tuning.embedding_pairs --out FOLDER
 python -m indexers.training.train --data FOLDER/pairs.jsonl --evaluation FOLDER/held-out.jsonl ...
+RAG_EVAL_DATA=FOLDER python -m eval.run_gate embedder --dataset held-out ...
 """
 
 import argparse
+import gzip
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from eval.qa.datasets import QaContext, QaQuestion, load_questions
+from eval.ranking.datasets import CORPUS, QRELS, QUERIES
 from eval.tuning.splits import held_out, trained_on
 from indexers.training.data import Example
 from rag_server.errors import RagServerError
@@ -45,6 +48,37 @@ def held_out_queries(names: Sequence[str], share: float) -> list[str]:
     return [question.question for name in names for question in held_out(load_questions(name).questions, share)]
 
 
+def write_collection(folder: Path, names: Sequence[str], share: float) -> int:
+    """Write the questions that are kept for measuring as judged queries on all their passages, in BEIR's layout.
+
+    Returns:
+        The number of passages.
+
+    Raises:
+        ConfigError: The data sets are not where RAG_EVAL_DATA says.
+    """
+    kept = [question for name in names for question in held_out(load_questions(name).questions, share)]
+    judged = [question for question in kept if any(context.is_gold for context in question.contexts)]
+    passages = {content_hash(context.text): context for question in judged for context in question.contexts}
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(folder / CORPUS, "wt", encoding="utf-8") as file:
+        file.writelines(_row(_id=id_, title=one.title, text=one.text) for id_, one in passages.items())
+    queries = (_row(_id=question.id, text=question.question) for question in judged)
+    (folder / QUERIES[0]).write_text("".join(queries), encoding="utf-8")
+    judgments = [
+        f"{question.id}\t{content_hash(context.text)}\t1\n"
+        for question in judged
+        for context in question.contexts
+        if context.is_gold
+    ]
+    (folder / QRELS).write_text("query-id\tcorpus-id\tscore\n" + "".join(judgments), encoding="utf-8")
+    return len(passages)
+
+
+def _row(**values: str) -> str:
+    return f"{json.dumps(values, ensure_ascii=False)}\n"
+
+
 def _merged(before: Example | None, question: QaQuestion) -> Example:
     right = _texts(context for context in question.contexts if context.is_gold)
     wrong = _texts(context for context in question.contexts if not context.is_gold)
@@ -72,9 +106,10 @@ def main() -> None:
         sys.exit(f"{error.code}: {error}")
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "pairs.jsonl").write_text("".join(f"{pair.model_dump_json()}\n" for pair in pairs), encoding="utf-8")
-    rows = (json.dumps({"query": query}, ensure_ascii=False) for query in queries)
-    (given.out / "held-out.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-    print(f"{given.out}: {len(pairs):,} pairs to train on, {len(queries):,} queries kept for measuring")
+    (given.out / "held-out.jsonl").write_text("".join(_row(query=query) for query in queries), encoding="utf-8")
+    num_passages = write_collection(given.out / "held-out", DATASETS, given.held_out_share)
+    kept = f"{len(queries):,} queries and {num_passages:,} passages"
+    print(f"{given.out}: {len(pairs):,} pairs to train on, {kept} kept for measuring")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.tuning.embedding_pairs import embedding_pairs, held_out_queries, main
+from eval.ranking.datasets import json_rows, load_beir
+from eval.tuning.embedding_pairs import embedding_pairs, held_out_queries, main, write_collection
 from indexers.training.data import check_not_measured, read_examples
 from rag_server.learning.splits import content_hash, is_held_out
 
@@ -64,3 +65,17 @@ def test_command_writes_what_training_reads(data: Path, monkeypatch: pytest.Monk
 
     check_not_measured(examples, data / "out" / "held-out.jsonl")
     assert len(examples) + len((data / "out" / "held-out.jsonl").read_text().splitlines()) == 40
+
+
+def test_what_is_kept_is_a_judged_collection(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kept question has its gold passages, among all passages of kept questions, as eval.run_gate reads them."""
+    number = write_collection(data / "kept", ["xquad-en", "hotpotqa"], 0.999999)
+    monkeypatch.setenv("RAG_EVAL_DATA", str(data))
+    kept = load_beir("kept")
+    texts = {str(row["_id"]): str(row["text"]) for row in json_rows(kept.corpus_path)}
+
+    assert number == len(texts) == 20 + 3
+    assert len(kept.queries) == 40 + 1
+    assert {texts[id_] for id_ in kept.qrels["h"]} == {"G1", "G2"}
+    assert [texts[id_] for id_ in kept.qrels["q7b"]] == ["Paragraph 7."]
+    assert kept.queries["q7b"] == "Question b on 7?"
