@@ -53,6 +53,8 @@ def test_a_cluster_answers_the_same_rows(
         environment = {**os.environ, "RAG_DATA_DIR": str(settings.data_dir), "RAG_ENGINE__BASE_URL": engine}
         # The parts of a cluster find each other by this machine's own address, which the guard takes for another machine's.
         environment |= {"PYTHONPATH": "", "RAY_USAGE_STATS_ENABLED": "0"}
+        # All of them, so that none of two that are nearly as near is left out.
+        environment["RAG_PROMPT__NUM_PASSAGES"] = str(len(SUBJECTS))
         for name, on in (("plain", []), ("ray", ["--ray", "local"])):
             files = [str(tmp_path / "in.jsonl"), str(tmp_path / f"{name}.jsonl")]
             command = [sys.executable, "-m", "rag_server.cli", "batch", *files, "--collection", "docs", *on]
