@@ -62,6 +62,11 @@ class Server:
     address: Address
     settings: Settings | None
 
+    def client(self) -> httpx.AsyncClient:
+        """Return a client that speaks to it, with its key if it has one, and waits for a listwise model."""
+        headers = {"authorization": f"Bearer {self.address.secret}"} if self.address.secret else {}
+        return httpx.AsyncClient(base_url=self.address.url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
 
 async def evaluate(
     datasets: Mapping[str, RetrievalDataset], server: Server, *, stages: Sequence[Stages], out: Path, command: str
@@ -75,9 +80,8 @@ async def evaluate(
         NotFoundError: A collection is missing; the message says how the data set is indexed.
         ConfigError: The server does not have one of the stages.
     """
-    headers = {"authorization": f"Bearer {server.address.secret}"} if server.address.secret else {}
     rows = []
-    async with httpx.AsyncClient(base_url=server.address.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+    async with server.client() as client:
         ids = {name: await collection_id(client, dataset, collection=name) for name, dataset in datasets.items()}
         if any(kind.rerank in LISTWISE for kind in stages):
             await wait_for_engine(client)

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx
-
 from eval.command import run_command
 from eval.qa.arguments import add_asking_arguments, at_least_one, share
 from eval.qa.datasets import QA_DATASETS, QaQuestion, load_questions
@@ -31,8 +29,6 @@ from rag_server.config import Settings, load_settings
 from rag_server.errors import RagServerError
 from rag_server.model_evaluation import MeasuredModel
 
-TIMEOUT_S = 600.0
-
 
 async def ask_both(
     settings: Settings, questions: Sequence[QaQuestion], ids: dict[str, str], given: argparse.Namespace
@@ -43,18 +39,14 @@ async def ask_both(
         RagServerError: The server does not come up, or a question failed.
     """
     answers = []
-    async with serving(None, settings, with_engine=True) as server:
-        headers = {"authorization": f"Bearer {server.address.secret}"}
-        async with httpx.AsyncClient(
-            base_url=server.address.url, headers=headers, timeout=TIMEOUT_S, trust_env=False
-        ) as client:
-            await wait_for_engine(client)
-            collection = str((await client.get(f"/v1/vector_stores/{_collection(given)}")).json()["id"])
-            served = Served(client, collection, ids)
-            for model in (given.baseline, given.model):
-                limits = {"answer_tokens": given.answer_tokens, "concurrency": given.concurrency}
-                answers.append(await answer_served(served, questions, model=model, **limits))
-                check_complete([f"{one.id}: {one.error}" for one in answers[-1] if one.failed], model)
+    async with serving(None, settings, with_engine=True) as server, server.client() as client:
+        await wait_for_engine(client)
+        collection = str((await client.get(f"/v1/vector_stores/{_collection(given)}")).json()["id"])
+        served = Served(client, collection, ids)
+        for model in (given.baseline, given.model):
+            limits = {"answer_tokens": given.answer_tokens, "concurrency": given.concurrency}
+            answers.append(await answer_served(served, questions, model=model, **limits))
+            check_complete([f"{one.id}: {one.error}" for one in answers[-1] if one.failed], model)
     return answers
 
 

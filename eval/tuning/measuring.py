@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
-
 from eval.engine import answering_model, engine_of
 from eval.qa.datasets import QaDataset, QaQuestion, given_contexts, load_questions, sample_questions
 from eval.qa.given_passages import AskedQuestion, answer_all
@@ -172,10 +170,8 @@ async def _reranked(engine: Engine, settings: Settings, dataset: RerankingDatase
 
 async def _searched(settings: Settings, dataset: RetrievalDataset) -> Rankings:
     index_missing(settings, {dataset.name: dataset})
-    async with serving(None, settings, with_engine=False) as server:
-        headers = {"authorization": f"Bearer {server.address.secret}"}
-        async with httpx.AsyncClient(base_url=server.address.url, headers=headers, timeout=600, trust_env=False) as client:
-            return await search_all(client, dataset, Stages("dense"), collection=dataset.name)
+    async with serving(None, settings, with_engine=False) as server, server.client() as client:
+        return await search_all(client, dataset, Stages("dense"), collection=dataset.name)
 
 
 def _ranking_scores(dataset: RerankingDataset, run: Run) -> Scores:
