@@ -165,7 +165,7 @@ train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's
 
 .PHONY: bench-training
 bench-training: $(INSTALLED_DEV) $(BASE)/checksums.json ## Measure training, encoding and GradCache beside the bare model (about 5 minutes)
-	$(BIN)/python -m eval.bench_training --base $(BASE)
+	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m eval.bench_training --base $(BASE)
 
 .PHONY: gpu-check
 gpu-check: $(INSTALLED_DEV) ## Check everything that needs a GPU, and print one table; skips what this machine lacks

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from rag_server.errors import ConfigError
 from rag_server.learning.options import AdapterOptions, Precision, TrainingOptions
 
 
@@ -32,6 +33,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, *, steps: int = 200)
     parser.add_argument("--alpha", type=int, default=adapter.alpha, help="of the LoRA adapter")
     parser.add_argument("--dropout", type=float, default=adapter.dropout, help="of the LoRA adapter")
     parser.add_argument("--num-layers", type=int, help="how many of the last layers learn; all if left out")
+    parser.add_argument("--start", type=Path, help="folder of an adapter of this base to train further, instead of a new one")
 
 
 def training_options(given: argparse.Namespace) -> TrainingOptions:
@@ -55,5 +57,14 @@ def training_options(given: argparse.Namespace) -> TrainingOptions:
 
 
 def adapter_options(given: argparse.Namespace) -> AdapterOptions:
-    """Return the options of the adapter."""
-    return AdapterOptions(rank=given.rank, alpha=given.alpha, dropout=given.dropout, num_layers=given.num_layers)
+    """Return the options of the adapter.
+
+    Raises:
+        ConfigError: They are those of a new adapter, and one to start from is named too.
+    """
+    options = AdapterOptions(rank=given.rank, alpha=given.alpha, dropout=given.dropout, num_layers=given.num_layers)
+    if given.start is None:
+        return options
+    if options != AdapterOptions():
+        raise ConfigError("--start goes on with an adapter as it is: leave out --rank, --alpha, --dropout and --num-layers")
+    return AdapterOptions(start=given.start)

@@ -67,14 +67,17 @@ def load_model(folder: Path, precision: Precision = "auto") -> "PreTrainedModel"
 
 
 def with_adapter(model: "PreTrainedModel", options: AdapterOptions, *, seed: int) -> "PeftModel":
-    """Return the model with a new LoRA adapter in single precision, drawn by the seed; its own weights are frozen.
+    """Return the model with a LoRA adapter in single precision, drawn by the seed or given; its own weights are frozen.
 
     Raises:
         TrainingDataError: The model has fewer layers than are to get one.
+        UnsupportedModelError: The adapter to start from is none, or not one of this model.
     """
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
 
+    if options.start is not None:
+        return _given_adapter(model, options.start)
     depth = int(model.config.num_hidden_layers)
     num_layers = depth if options.num_layers is None else options.num_layers
     if not 0 < num_layers <= depth:
@@ -90,6 +93,21 @@ def with_adapter(model: "PreTrainedModel", options: AdapterOptions, *, seed: int
     )
     torch.manual_seed(seed)
     adapted = get_peft_model(model, config)
+    if not isinstance(adapted, PeftModel):
+        raise TypeError(f"peft made a {type(adapted).__name__}")
+    return adapted
+
+
+def _given_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
+    from peft import PeftModel
+
+    # Peft would look for a folder that is not there on the network.
+    if not (folder / "adapter_config.json").is_file():
+        raise UnsupportedModelError(f"{folder} is no adapter: name a folder with adapter_config.json")
+    try:
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise UnsupportedModelError(f"{folder} is no adapter of this model: {error}") from error
     if not isinstance(adapted, PeftModel):
         raise TypeError(f"peft made a {type(adapted).__name__}")
     return adapted

@@ -36,10 +36,12 @@ class TrainingOptions:
 class AdapterOptions:
     """A LoRA adapter. `num_layers` is how many of the last layers get one, None all: the others need no backward pass.
 
-    Dropout takes a third of the time on a CPU.
+    Dropout takes a third of the time on a CPU. With `start`, the folder of an adapter of the same base, it is that one which is
+    trained on, and the others of these options are its own.
     """
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
     num_layers: int | None = None
+    start: Path | None = None

@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     making = ExampleOptions(given.min_passages, given.max_passages, given.shuffled, given.passage_words, given.max_tokens)
     sources = Sources(given.base, given.labels, given.held_out)
-    adapter = None if given.full else adapter_options(given)
     try:
+        adapter = None if given.full else adapter_options(given)
         folder = train(sources, training_options(given), adapter, making, form=given.format)
     except RagServerError as error:
         sys.exit(f"{error.code}: {error}")
