@@ -4,13 +4,15 @@ python -m eval.tuning.ranking_labels --dataset nfcorpus-train --out labels.jsonl
 python -m eval.tuning.ranking_labels --dataset hotpotqa --teacher sliding_window:format=paper --out labels.jsonl
 
 What is held out, by a hash, is left out, or with --held-out is all that is written; a test query's words are in neither.
+A teacher's labels are kept as they come: a run that was interrupted goes on when the same command is given again.
 """
 
 import argparse
 import asyncio
+import hashlib
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -24,6 +26,7 @@ from eval.qa.datasets import load_questions
 from eval.ranking.datasets import RetrievalDataset, json_rows, load_beir
 from eval.ranking.variants import build, parse_variants
 from eval.tuning.first_stage import FirstStageKind, build_first_stage
+from eval.tuning.kept_labels import KeptLabels
 from eval.tuning.splits import held_out, trained_on
 from rag_server.config import load_settings
 from rag_server.errors import ConfigError
@@ -139,23 +142,37 @@ def balanced(labels: Sequence[RankingLabel]) -> list[RankingLabel]:
 
 
 async def teacher_labels(
-    teacher: Reranker, queries: Mapping[str, str], candidates: Mapping[str, Sequence[Candidate]], *, window: int | None
-) -> AsyncIterator[tuple[RankingLabel, RankingReport]]:
-    """Yield labels in the teacher's order, and what each took."""
+    teacher: Reranker,
+    queries: Mapping[str, str],
+    candidates: Mapping[str, Sequence[Candidate]],
+    kept: KeptLabels,
+    *,
+    window: int | None,
+) -> tuple[list[RankingLabel], RankingReport]:
+    """Return labels in the teacher's order, and what it took; it is not asked again for those that are kept."""
+    labels, total = [], RankingReport()
     for query_id, found in track(list(candidates.items()), description="labels", console=Console(stderr=True)):
-        yield await teacher_label(teacher, query_id, queries[query_id], found, window=window)
+        label = kept.find(query_id, queries[query_id], found)
+        if label is None:
+            label, report = await teacher_label(teacher, query_id, queries[query_id], found, window=window)
+            kept.add(label)
+            total += report
+        labels.append(label)
+    return labels, total
 
 
-async def _labels_of_teacher(name: str, collection: Collection, found: Mapping[str, Sequence[Candidate]]) -> list[RankingLabel]:
+async def _labels_of_teacher(
+    name: str, collection: Collection, found: Mapping[str, Sequence[Candidate]], out: Path
+) -> list[RankingLabel]:
     """Return the labels of a teacher named as eval.run_rerank names rerankers, and say how well it kept to the format."""
     (variant,) = parse_variants(name, load_settings())
+    asked = f"{variant.name} {variant.settings.model_dump_json(include={'engine', 'embedder', 'rerank'})}"
+    kept = KeptLabels(out.with_name(f"{out.name}.{hashlib.sha256(asked.encode()).hexdigest()[:16]}.part"))
     async with engine_of(variant.settings, needed=variant.asks_engine) as engine:
         teacher = (await build(variant, engine)).reranker
         window = WINDOW if variant.kind == WINDOWED else None
-        labels, total = [], RankingReport()
-        async for label, report in teacher_labels(teacher, collection.queries, found, window=window):
-            labels.append(label)
-            total += report
+        labels, total = await teacher_labels(teacher, collection.queries, found, kept, window=window)
+    kept.remove()
     print(f"{total.calls} calls, {total.repaired} outputs repaired, {total.missing} passages not named", file=sys.stderr)
     return labels
 
@@ -171,7 +188,7 @@ def _run(given: argparse.Namespace, _: str) -> None:
     if given.teacher == JUDGED:
         labels = judged_labels(collection, found)
     else:
-        labels = asyncio.run(_labels_of_teacher(given.teacher, collection, found))
+        labels = asyncio.run(_labels_of_teacher(given.teacher, collection, found, given.out))
     number = write_labels(given.out, balanced(labels) if given.balanced else labels)
     print(f"{given.out}: {number:,} labels of {len(collection.queries):,} queries")
 
