@@ -100,9 +100,9 @@ class WatchedServices(Services):
             vector_stores=Watched(store.vector_stores, watch, {"use": VECTOR_STORE}),
             log=Watched(store.log, watch, {"head": HEADS}),
             selection=Watched(store.selection, watch, {"chunk_ids": SELECTED}),
-            passages=Watched(store.passages, watch, {"passages": PASSAGES}),
+            passages=Watched(store.passages, watch, {"of_each": PASSAGES}),
         )
-        searches = {"vectors": {"search": NEAREST}, "lexical": {"search": MATCHES}}
+        searches = {"vectors": {"search_each": NEAREST}, "lexical": {"search": MATCHES}}
         # What they read of the log is a part of their own.
         indexes: Any = Watched(self.indexes, watch, {"vectors": VECTORS, "lexical": WORDS}, searches)
         self.indexes = indexes
