@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.command import run_command
+from eval.concurrently import done_for_each
 from eval.engine import answering_model, engine_of
 from eval.injection.cases import ATTACKS, POISONED, Case, Sample, planted_cases, poisoned_cases
 from eval.injection.undefended import undefended_messages
@@ -64,17 +65,17 @@ class Trial:
 
 async def run_trials(engine: Engine, model: str, cases: Sequence[Case], *, concurrency: int) -> list[Trial]:
     """Return a trial of each case with each of the prompts, those of a case side by side."""
-    slots = asyncio.Semaphore(concurrency)
 
-    async def trial(case: Case, prompt: str) -> Trial:
+    async def trial(given: tuple[Case, str]) -> Trial:
+        case, prompt = given
         body = {**case.prepared.engine_body, "model": model}
         if prompt == "undefended":
             body = {**body, "messages": undefended_messages(case.prepared)}
-        async with slots:
-            completion = await engine.chat(body)
+        completion = await engine.chat(body)
         return Trial(case, prompt, completion["choices"][0]["message"].get("content") or "")
 
-    return await asyncio.gather(*(trial(case, prompt) for case in cases for prompt in PROMPTS))
+    asked = [(case, prompt) for case in cases for prompt in PROMPTS]
+    return await done_for_each(asked, trial, concurrency=concurrency, description="answers")
 
 
 def success_table(trials: Sequence[Trial]) -> Table:

@@ -25,6 +25,7 @@ from rag_server.pipeline import RagOptions, RagPipeline
 from rag_server.protocols import Embedder, Embedders, Reranker
 from rag_server.store.expiry import remove_expired
 from rag_server.store.verification import verify
+from rag_server.task_end import end_tasks
 from rag_server.types import Access, ApiKey, Caller, VectorStore
 from rag_server.worker_process import WorkerProcess
 
@@ -100,9 +101,7 @@ class Services:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
             await self._stop()
 
     async def embedder(self) -> Embedder:

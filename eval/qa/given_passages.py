@@ -1,15 +1,12 @@
 """Asks questions about passages given with each: the served query flow with these passages in the place of a search."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+from eval.concurrently import done_for_each
 from eval.qa.datasets import QaContext
 from eval.qa.predictions import Prediction
 from indexers.chunking import sentence_spans
@@ -60,18 +57,11 @@ async def answer_all(
 
     `model` None means the engine's default.
     """
-    slots = asyncio.Semaphore(concurrency)
-    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("answers", total=len(asked))
 
-        async def answer_one(question: AskedQuestion) -> Prediction:
-            async with slots:
-                prediction = await answer(engine, question, answer_tokens=answer_tokens, model=model)
-            progress.advance(bar)
-            return prediction
+    async def answer_one(question: AskedQuestion) -> Prediction:
+        return await answer(engine, question, answer_tokens=answer_tokens, model=model)
 
-        return await asyncio.gather(*map(answer_one, asked))
+    return await done_for_each(asked, answer_one, concurrency=concurrency, description="answers")
 
 
 async def answer(engine: Engine, asked: AskedQuestion, *, answer_tokens: int, model: str | None = None) -> Prediction:

@@ -1,14 +1,12 @@
 """Asks a server, over HTTP, questions that are each answered from chosen documents of a collection."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httpx
-from rich.console import Console
-from rich.progress import track
 
+from eval.concurrently import done_for_each
 from eval.qa.datasets import QaQuestion
 from eval.qa.predictions import Prediction
 
@@ -29,14 +27,11 @@ async def answer_served(
     served: Served, questions: Sequence[QaQuestion], *, model: str, answer_tokens: int, concurrency: int
 ) -> list[Prediction]:
     """Return what came of each question, in their order; a model of the engine answers from the question's own passages."""
-    slots = asyncio.Semaphore(concurrency)
 
     async def answer_one(question: QaQuestion) -> Prediction:
-        async with slots:
-            return await _answer(served, question, model=model, answer_tokens=answer_tokens)
+        return await _answer(served, question, model=model, answer_tokens=answer_tokens)
 
-    tasks = [asyncio.ensure_future(answer_one(question)) for question in questions]
-    return [await task for task in track(tasks, description=model, console=Console(stderr=True))]
+    return await done_for_each(questions, answer_one, concurrency=concurrency, description=model)
 
 
 async def _answer(served: Served, question: QaQuestion, *, model: str, answer_tokens: int) -> Prediction:

@@ -14,6 +14,7 @@ from rag_server.engines.addresses import addresses_in, without_password
 from rag_server.engines.engine_load import EngineLoad, EngineMetrics
 from rag_server.engines.replica_choice import Standing, chosen, prompt_prefix
 from rag_server.protocols import Json
+from rag_server.task_end import end_tasks
 
 log = structlog.get_logger()
 
@@ -105,8 +106,7 @@ class Replicas:
     async def aclose(self) -> None:
         """Close every connection."""
         if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+            await end_tasks(self._looking)
         await self._metrics.aclose()
 
     def next(self, body: Json | None, tried: Collection[Replica]) -> Replica:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class ExampleOptions:
     """How labels become examples.
 
-    An example has `min_passages` to `max_passages` passages, drawn at random from the label's, or all if there are fewer. They
-    stand in the first stage's order, as they will when it is served, or in a random one (`shuffled`). Of each passage
-    `passage_words` are read, or as many as fit into `max_tokens`.
+    An example has `min_passages` to `max_passages` passages, or all if there are fewer: the label's best one, without which
+    there may be nothing to tell apart, and others drawn at random. They stand in the first stage's order, as they will when it
+    is served, or in a random one (`shuffled`). Of each passage `passage_words` are read, or as many as fit into `max_tokens`.
     """
 
     min_passages: int = 2
@@ -76,8 +76,9 @@ class ExampleMaker:
         options = self._options
         most = min(options.max_passages, len(label.passages))
         number = chooser.randint(min(options.min_passages, most), most)
-        drawn = chooser.sample(range(len(label.passages)), number)
-        placed = drawn if options.shuffled else sorted(drawn)
+        best, *others = label.permutation
+        drawn = [best, *chooser.sample(others, number - 1)]
+        placed = chooser.sample(drawn, number) if options.shuffled else sorted(drawn)
         place_of = {position: place for place, position in enumerate(placed)}
         answer = answer_of(self._tokenizer, self._form, [place_of[one] for one in label.permutation if one in place_of])
         candidates = as_passages(label.passages)

@@ -46,7 +46,7 @@ async def test_every_kind_of_method_is_noted() -> None:
 
 
 def test_small_profile_shows_every_part(capsys: pytest.CaptureFixture[str]) -> None:
-    """A row for each part, all of which are met; a warm question has a vector, a log, a prompt and an answer looked at once."""
+    """A row for each part, none of which is missed; a vector, a state of the log, a prompt and an answer are asked for once."""
     assert main(["--chunks", "50", "--questions", "2"]) == 0
 
     rows = {line[:42].strip(): line[42:].split() for line in capsys.readouterr().out.splitlines() if line[42:].split()}

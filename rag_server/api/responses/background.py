@@ -16,6 +16,7 @@ from rag_server.errors import InvalidRequestError, OverloadedError, StoreError
 from rag_server.protocols import Json
 from rag_server.services import Services
 from rag_server.store.responses import Responses
+from rag_server.task_end import end_tasks
 from rag_server.types import Access
 
 log = structlog.get_logger()
@@ -145,8 +146,7 @@ class BackgroundRuns:
         try:
             yield
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            await end_tasks(renewing)
             await asyncio.gather(*(self._stop(run) for run in list(self._runs.values())))
 
     async def start(self, asked: Asked, access: Access) -> Run:

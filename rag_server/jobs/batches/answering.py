@@ -14,6 +14,7 @@ from rag_server.jobs.batches.recording import Recorder
 from rag_server.jobs.batches.rows import Asked, asked, in_order
 from rag_server.protocols import Json
 from rag_server.store.batches import Batches
+from rag_server.task_end import end_tasks
 from rag_server.types import Caller
 
 # So many rows are read at a time, and ordered among themselves.
@@ -60,10 +61,7 @@ class Answering:
                 await recording
             await beginning
         finally:
-            tasks = {recording, beginning, *self._running}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(recording, beginning, *self._running)
         await self.recorder.flush()
 
     async def _begin_rows(self) -> None:

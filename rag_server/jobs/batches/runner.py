@@ -18,6 +18,7 @@ from rag_server.jobs.batches.gate import Gate
 from rag_server.jobs.batches.output import write_files
 from rag_server.jobs.batches.validation import Validation
 from rag_server.store.batch_leases import LEASE_S
+from rag_server.task_end import end_tasks
 
 log = structlog.get_logger()
 
@@ -58,8 +59,8 @@ class BatchRunner:
         try:
             yield
         finally:
-            await _ended(*tasks)
-            await _ended(*self._at_work)
+            await end_tasks(*tasks)
+            await end_tasks(*self._at_work)
 
     async def _take_up(self) -> None:
         while True:
@@ -100,7 +101,7 @@ class BatchRunner:
             log.exception("a batch failed; it is taken up again", batch=batch.id, reason=str(error))
             await asyncio.sleep(RETRY_S)
         finally:
-            await _ended(renewing, bringing)
+            await end_tasks(renewing, bringing)
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(self._batches.release, batch)
 
@@ -146,7 +147,7 @@ class BatchRunner:
             for task in done:
                 await task
         finally:
-            await _ended(rows, stopped)
+            await end_tasks(rows, stopped)
             # What was answered counts, whatever the end; where the store cannot be written now, it is asked again.
             with contextlib.suppress(LeaseLostError, TimeoutError):
                 await asyncio.wait_for(answering.recorder.flush(), RETRY_S)
@@ -171,10 +172,3 @@ class BatchRunner:
         batch = await asyncio.to_thread(self._batches.fresh, batch)
         output, errors = await asyncio.to_thread(write_files, self._batches, self._parts.store.uploads, batch)
         await asyncio.to_thread(self._batches.finish, batch, status, output_file_id=output, error_file_id=errors)
-
-
-async def _ended(*tasks: "asyncio.Future[None]") -> None:
-    """Cancel tasks and wait for their end."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

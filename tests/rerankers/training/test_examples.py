@@ -43,7 +43,7 @@ def test_the_prompt_is_what_serving_sends(smollm: PreTrainedTokenizerFast, kind:
 
 
 def test_numbers_of_passages_vary_and_orders_hold(smollm: PreTrainedTokenizerFast) -> None:
-    """Drawn passages stand as the first stage found them and are named by falling relevance; every number of 2 to 6 comes."""
+    """The best passage and drawn ones stand as they were found, named by falling relevance; every number of 2 to 6 comes."""
     texts = [f"p{letter}" for letter in "abcdef"]
     one = label(texts, [5, 3, 1, 0, 2, 4])
     maker = ExampleMaker(smollm, PaperFormat(), ExampleOptions(min_passages=2, max_passages=6))
@@ -57,6 +57,7 @@ def test_numbers_of_passages_vary_and_orders_hold(smollm: PreTrainedTokenizerFas
         numbers.add(len(placed))
 
         assert places == placed
+        assert texts[one.permutation[0]] in placed
         assert [places[index] for index in named] == [texts[index] for index in one.permutation if texts[index] in placed]
     assert numbers == {2, 3, 4, 5, 6}
 
