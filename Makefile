@@ -158,10 +158,10 @@ RANKING_SETS = xquad-en litm-oracle hotpotqa 2wikimultihopqa
 train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's adapter (needs RAG_EVAL_DATA; two hours on a CPU)
 	mkdir -p $(TRAINING)/ranker
 	for set in $(RANKING_SETS); do \
-		$(BIN)/python -m eval.tuning.ranking_labels --dataset $$set --first-stage lexical --balanced --out $(TRAINING)/ranker/$$set.jsonl || exit 1; done
+		$(BIN)/python -m eval.tuning.ranking_labels --dataset $$set --first-stage lexical --teacher embedding --out $(TRAINING)/ranker/$$set.jsonl || exit 1; done
 	cat $(RANKING_SETS:%=$(TRAINING)/ranker/%.jsonl) > $(TRAINING)/ranker/labels.jsonl
 	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m rerankers.training.train --base $(BASE) --labels $(TRAINING)/ranker/labels.jsonl \
-		--out $(TRAINING)/ranker/run $(ARGS)
+		--out $(TRAINING)/ranker/run --shuffled --start rag_server/engines/packaged_adapters/smollm2-135m-rag $(ARGS)
 
 .PHONY: bench-training
 bench-training: $(INSTALLED_DEV) $(BASE)/checksums.json ## Measure training, encoding and GradCache beside the bare model (about 5 minutes)
