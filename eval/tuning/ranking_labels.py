@@ -24,7 +24,7 @@ from eval.command import run_command
 from eval.engine import engine_of
 from eval.qa.datasets import load_questions
 from eval.ranking.datasets import RetrievalDataset, json_rows, load_beir
-from eval.ranking.variants import build, parse_variants
+from eval.ranking.variants import Variant, build, parse_variants
 from eval.tuning.first_stage import FirstStageKind, build_first_stage
 from eval.tuning.kept_labels import KeptLabels
 from eval.tuning.splits import held_out, trained_on
@@ -162,19 +162,25 @@ async def teacher_labels(
 
 
 async def _labels_of_teacher(
-    name: str, collection: Collection, found: Mapping[str, Sequence[Candidate]], out: Path
+    variant: Variant, collection: Collection, found: Mapping[str, Sequence[Candidate]], kept: KeptLabels
 ) -> list[RankingLabel]:
-    """Return the labels of a teacher named as eval.run_rerank names rerankers, and say how well it kept to the format."""
-    (variant,) = parse_variants(name, load_settings())
-    asked = f"{variant.name} {variant.settings.model_dump_json(include={'engine', 'embedder', 'rerank'})}"
-    kept = KeptLabels(out.with_name(f"{out.name}.{hashlib.sha256(asked.encode()).hexdigest()[:16]}.part"))
+    """Return the teacher's labels, and say how well it kept to the format."""
     async with engine_of(variant.settings, needed=variant.asks_engine) as engine:
         teacher = (await build(variant, engine)).reranker
         window = WINDOW if variant.kind == WINDOWED else None
         labels, total = await teacher_labels(teacher, collection.queries, found, kept, window=window)
-    kept.remove()
     print(f"{total.calls} calls, {total.repaired} outputs repaired, {total.missing} passages not named", file=sys.stderr)
     return labels
+
+
+def _kept_path(out: Path, variant: Variant) -> Path:
+    """Return where a teacher's labels are kept; one with other settings has another file."""
+    asked = f"{variant.name} {variant.settings.model_dump_json(include={'engine', 'embedder', 'rerank'})}"
+    return out.with_name(f"{out.name}.{hashlib.sha256(asked.encode()).hexdigest()[:16]}.part")
+
+
+def _write(given: argparse.Namespace, labels: Sequence[RankingLabel]) -> int:
+    return write_labels(given.out, balanced(labels) if given.balanced else labels)
 
 
 def _run(given: argparse.Namespace, _: str) -> None:
@@ -186,10 +192,13 @@ def _run(given: argparse.Namespace, _: str) -> None:
     if not found:
         raise ConfigError(f"no query of {given.dataset} has a relevant passage among its candidates: ask for more of them")
     if given.teacher == JUDGED:
-        labels = judged_labels(collection, found)
+        number = _write(given, judged_labels(collection, found))
     else:
-        labels = asyncio.run(_labels_of_teacher(given.teacher, collection, found, given.out))
-    number = write_labels(given.out, balanced(labels) if given.balanced else labels)
+        # Named as eval.run_rerank names rerankers.
+        (variant,) = parse_variants(given.teacher, load_settings())
+        kept = KeptLabels(_kept_path(given.out, variant))
+        number = _write(given, asyncio.run(_labels_of_teacher(variant, collection, found, kept)))
+        kept.remove()
     print(f"{given.out}: {number:,} labels of {len(collection.queries):,} queries")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rag_server.config import ListwiseFormatKind
-from rag_server.errors import RagServerError, TrainingDataError
+from rag_server.errors import ConfigError, RagServerError, TrainingDataError
 from rag_server.learning.arguments import adapter_options, add_training_arguments, training_options
 from rag_server.learning.loop import run_training
 from rag_server.learning.models import dtype_of, load_model, load_tokenizer, with_adapter
@@ -119,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     making = ExampleOptions(given.min_passages, given.max_passages, given.shuffled, given.passage_words, given.max_tokens)
     sources = Sources(given.base, given.labels, given.held_out)
     try:
+        if given.full and given.start is not None:
+            raise ConfigError("--full trains all weights and no adapter: leave out --start")
         adapter = None if given.full else adapter_options(given)
         folder = train(sources, training_options(given), adapter, making, form=given.format)
     except RagServerError as error:

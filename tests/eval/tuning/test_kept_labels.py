@@ -89,6 +89,19 @@ def test_other_candidates_are_asked_about_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("data", "embedder")
+def test_what_cannot_be_written_in_the_end_is_kept(tmp_path: Path) -> None:
+    """The labels are where the next run finds them: the file that was asked for is a folder."""
+    out = tmp_path / "labels.jsonl"
+    out.mkdir()
+    command = ["--dataset", "hotpotqa", "--first-stage", "lexical", "--held-out-share", "0", "--teacher", "embedding"]
+
+    with pytest.raises(IsADirectoryError):
+        main([*command, "--out", str(out)])
+    (kept,) = tmp_path.glob("labels.jsonl.*.part")
+    assert len(read_labels(kept)) == len(TOPICS)
+
+
+@pytest.mark.usefixtures("data", "embedder")
 def test_the_command_leaves_the_labels_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the end there is the file that was asked for, and none beside it."""
     out = tmp_path / "labels.jsonl"

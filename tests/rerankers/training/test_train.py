@@ -83,6 +83,8 @@ def test_all_weights_learn_with_full(tiny_model: Path, labels: Path, tmp_path: P
         (["--max-passages", "1"], "2 passages or more"),
         (["--max-tokens", "2000", "--held-out", "{labels}"], "both trained on and measured with"),
         (["--max-tokens", "2000", "--max-passages", "2000"], "more than the"),
+        (["--full", "--start", "adapter"], "leave out --start"),
+        (["--max-tokens", "2000", "--start", "adapter"], "adapter is no adapter"),
     ],
 )
 def test_what_does_not_fit_ends_with_a_named_error(
