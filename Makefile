@@ -164,7 +164,7 @@ train-ranker: $(INSTALLED_DEV) $(BASE)/checksums.json ## Train the full ranker's
 		--out $(TRAINING)/ranker/run --shuffled --start rag_server/engines/packaged_adapters/smollm2-135m-rag $(ARGS)
 
 .PHONY: bench-training
-bench-training: $(INSTALLED_DEV) $(BASE)/checksums.json ## Measure training, encoding and GradCache beside the bare model (about 5 minutes)
+bench-training: $(INSTALLED_DEV) $(BASE)/checksums.json ## Measure training, encoding and GradCache beside the bare model (about 8 minutes)
 	LD_PRELOAD=$(TCMALLOC) $(BIN)/python -m eval.bench_training --base $(BASE)
 
 .PHONY: gpu-check

@@ -7,6 +7,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rag_server.coalescing import all_of
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -15,7 +17,7 @@ async def done_for_each(things: Sequence[T], do: Callable[[T], Awaitable[R]], *,
     """Return what comes of each, in their order, with the progress on stderr; at most `concurrency` at a time.
 
     Raises:
-        Exception: The first one that was raised for a thing.
+        Exception: The first one that was raised for a thing; the others are ended.
     """
     slots = asyncio.Semaphore(concurrency)
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -28,4 +30,4 @@ async def done_for_each(things: Sequence[T], do: Callable[[T], Awaitable[R]], *,
             progress.advance(bar)
             return result
 
-        return await asyncio.gather(*map(do_one, things))
+        return await all_of(map(do_one, things))

@@ -101,16 +101,14 @@ def with_adapter(model: "PreTrainedModel", options: AdapterOptions, *, seed: int
 def _given_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     from peft import PeftModel
 
-    # Peft would look for a folder that is not there on the network.
-    if not (folder / "adapter_config.json").is_file():
-        raise UnsupportedModelError(f"{folder} is no adapter: name a folder with adapter_config.json")
+    # Peft would look for what is not there on the network, and take pickled weights instead, which may run programs.
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise UnsupportedModelError(f"{folder} is no adapter: name a folder with {name}")
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise UnsupportedModelError(f"{folder} is no adapter of this model: {error}") from error
-    if not isinstance(adapted, PeftModel):
-        raise TypeError(f"peft made a {type(adapted).__name__}")
-    return adapted
 
 
 def compile_layers(model: "PreTrainedModel | PeftModel") -> None:

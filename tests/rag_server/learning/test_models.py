@@ -59,13 +59,16 @@ def test_an_adapter_is_trained_further_from_what_it_is(tmp_path: Path) -> None:
 
 
 def test_what_is_no_adapter_of_the_model_is_not_started_from(tmp_path: Path) -> None:
-    """Neither a folder without one, nor the adapter of another model."""
+    """Neither a folder without one, nor the adapter of another model, nor pickled weights."""
     _saved_adapter(tmp_path)
 
     with pytest.raises(UnsupportedModelError, match="no adapter: name a folder"):
         with_adapter(_model(), AdapterOptions(start=tmp_path / "none"), seed=0)
     with pytest.raises(UnsupportedModelError, match="no adapter of this model"):
         with_adapter(_model(hidden_size=16), AdapterOptions(start=tmp_path), seed=0)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(UnsupportedModelError, match="with adapter_model"):
+        with_adapter(_model(), AdapterOptions(start=tmp_path), seed=0)
 
 
 def test_an_adapter_to_start_from_keeps_its_shape() -> None:
